@@ -1,0 +1,1 @@
+"""Formats: bytes to typed values and back. Sans-I/O."""
