@@ -1,0 +1,302 @@
+"""What the proxy answers on which path: the API's dialects, the models, usage, health."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote
+
+import orjson
+
+from filature.errors import (
+    FilatureError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    Unavailable,
+)
+from filature.relay.downstream import DownstreamConnection
+from filature.relay.exchange import Exchange
+from filature.relay.http1 import RequestHead
+from filature.relay.outcome import Outcome
+from filature.relay.plane import DataPlane, RequestIds
+from filature.relay.responses import error_response, response, status_line
+from filature.request.limits import RequestLimits
+from filature.request.parse import parse_request
+from filature.telemetry.record import UsageRecord
+from filature.units import RequestId
+from filature.wire.dialect import DIALECT_BY_PATH, Dialect
+
+_CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
+_EXPOSED: Final = (
+    b"x-request-id, x-client-request-id, retry-after, x-should-retry, "
+    b"x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, "
+    b"x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens"
+)
+_PREFLIGHT_AGE_S: Final = 600
+
+Page = Callable[[RequestHead], bytes]
+
+
+class Routes:
+    """The service that client connections are given (``relay.downstream.Service``)."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        request_limits: RequestLimits,
+        usage: Callable[[RequestId], UsageRecord | None],
+        *,
+        cors_origins: list[str],
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._plane = plane
+        self._limits = request_limits
+        self._usage = usage
+        self._origins = frozenset(origin.encode("latin-1") for origin in cors_origins)
+        self._ids = RequestIds()
+        self._is_draining = is_draining
+        self._pages: dict[str, Page] = {
+            "/v1/models": self._models,
+            "/health": lambda _: b'{"status":"ok"}',
+            "/ready": self._ready,
+        }
+
+    # Service
+
+    def check(self, head: RequestHead) -> FilatureError | None:
+        path, method = head.path, head.method
+        if path in DIALECT_BY_PATH:
+            return None if method in ("POST", "OPTIONS") else _not_allowed(method, path, "POST")
+        if self._page(path) is None:
+            if path == "*" and method == "OPTIONS":
+                return None
+            return NotFound(f"Unknown path: {method} {path}", code="unknown_url")
+        if method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        return _not_allowed(method, path, "GET, HEAD")
+
+    def serve(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
+        if head.method == "OPTIONS":
+            self._options(connection, head)
+            return
+        dialect = DIALECT_BY_PATH.get(head.path)
+        if dialect is None:
+            self._serve_page(connection, head)
+        else:
+            self._serve_dialect(connection, head, dialect, body)
+
+    def refuse(
+        self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
+    ) -> None:
+        dialect = DIALECT_BY_PATH.get(head.path) if head is not None else None
+        lines = self._header_lines(head, self._ids.next(), None)
+        self._answer_error(connection, head, error, dialect, lines)
+
+    # the API
+
+    def _serve_dialect(
+        self, connection: DownstreamConnection, head: RequestHead, dialect: Dialect, body: bytes
+    ) -> None:
+        request_id = self._ids.next()
+        started = self._plane.timer()
+        client_id: str | None = None
+        model = ""
+        try:
+            client_id = _client_id(head)
+            if self._is_draining():
+                raise Unavailable("This server is shutting down.", code="draining")
+            request = parse_request(dialect, body, self._limits)
+            model = request.model
+            if request.request_guid is not None:
+                client_id = _checked_id(request.request_guid.encode(), "request_guid")
+        except FilatureError as error:
+            lines = self._header_lines(head, request_id, client_id)
+            self._record_refusal(request_id, client_id, dialect, model, error, started)
+            self._answer_error(connection, head, error, dialect, lines)
+            return
+        lines = self._header_lines(head, request_id, client_id)
+        Exchange(self._plane, connection, head, request, request_id, client_id, lines).start()
+
+    def _record_refusal(
+        self,
+        request_id: RequestId,
+        client_id: str | None,
+        dialect: Dialect,
+        model: str,
+        error: FilatureError,
+        started: float,
+    ) -> None:
+        total_s = self._plane.timer() - started
+        self._plane.record(
+            UsageRecord(
+                id=request_id,
+                client_request_id=client_id,
+                dialect=dialect.value,
+                model=model,
+                engine="",
+                outcome=Outcome.REFUSED.value,
+                status=error.status,
+                started_at=self._plane.wall() - total_s,
+                total_s=total_s,
+                error_code=error.code,
+            )
+        )
+
+    # pages
+
+    def _page(self, path: str) -> Page | None:
+        page = self._pages.get(path)
+        if page is None and path.startswith("/v1/models/"):
+            return self._model
+        if page is None and path.startswith("/v1/usage/"):
+            return self._usage_record
+        return page
+
+    def _serve_page(self, connection: DownstreamConnection, head: RequestHead) -> None:
+        lines = self._header_lines(head, self._ids.next(), None)
+        page = self._page(head.path)
+        assert page is not None  # checked by the head
+        try:
+            body = page(head)
+        except FilatureError as error:
+            self._answer_error(connection, head, error, None, lines)
+            return
+        keep_alive = head.keep_alive and not connection.closes
+        connection.write(
+            response(
+                200,
+                body,
+                headers=lines,
+                keep_alive=keep_alive,
+                send_body=head.method != "HEAD",
+            )
+        )
+        connection.answered(keep_alive)
+
+    def _models(self, head: RequestHead) -> bytes:
+        entries = [self._model_entry(name) for name in self._plane.engines.models()]
+        return orjson.dumps({"object": "list", "data": entries})
+
+    def _model(self, head: RequestHead) -> bytes:
+        name = unquote(head.path.removeprefix("/v1/models/"))
+        if name not in self._plane.engines.models():
+            raise ModelNotFound(f"The model {name!r} does not exist here.", param="model")
+        return orjson.dumps(self._model_entry(name))
+
+    def _model_entry(self, name: str) -> dict[str, object]:
+        model = self._plane.engines.models()[name]
+        entry: dict[str, object] = {
+            "id": name,
+            "object": "model",
+            "created": model.created,
+            "owned_by": "filature",
+        }
+        if model.context_length is not None:
+            entry["context_length"] = entry["max_model_len"] = model.context_length
+        return entry
+
+    def _usage_record(self, head: RequestHead) -> bytes:
+        request_id = RequestId(unquote(head.path.removeprefix("/v1/usage/")))
+        record = self._usage(request_id)
+        if record is None:
+            raise NotFound(f"No usage record {request_id!r}.", code="usage_not_found")
+        return orjson.dumps(record.as_dict())
+
+    def _ready(self, head: RequestHead) -> bytes:
+        if self._is_draining():
+            raise Unavailable("This server is shutting down.", code="draining")
+        if not self._plane.engines.is_ready:
+            raise Unavailable("No engine has answered yet.")
+        return b'{"status":"ready"}'
+
+    # answers
+
+    def _answer_error(
+        self,
+        connection: DownstreamConnection,
+        head: RequestHead | None,
+        error: FilatureError,
+        dialect: Dialect | None,
+        lines: bytes,
+    ) -> None:
+        keep_alive = (
+            head is not None
+            and head.keep_alive
+            and not connection.must_close
+            and not connection.closes
+        )
+        connection.write(
+            error_response(
+                error,
+                dialect,
+                headers=lines,
+                keep_alive=keep_alive,
+                send_body=head is None or head.method != "HEAD",
+            )
+        )
+        connection.answered(keep_alive)
+
+    def _options(self, connection: DownstreamConnection, head: RequestHead) -> None:
+        """A CORS preflight (Fetch standard, 4.8), or a plain question for the methods."""
+        lines = self._header_lines(head, self._ids.next(), None)
+        methods = b"POST" if head.path in DIALECT_BY_PATH else b"GET, HEAD"
+        lines += b"allow: %b, OPTIONS\r\n" % methods
+        if b"access-control-allow-origin" in lines:
+            asked = head.headers.get(b"access-control-request-headers", b"*")
+            lines += (
+                b"access-control-allow-methods: %b, OPTIONS\r\n"
+                b"access-control-allow-headers: %b\r\n"
+                b"access-control-max-age: %d\r\n" % (methods, asked, _PREFLIGHT_AGE_S)
+            )
+        keep_alive = head.keep_alive and not connection.closes
+        if not keep_alive:
+            lines += b"connection: close\r\n"
+        connection.write(b"%b%b\r\n" % (status_line(204), lines))
+        connection.answered(keep_alive)
+
+    def _header_lines(
+        self, head: RequestHead | None, request_id: RequestId, client_id: str | None
+    ) -> bytes:
+        """The header lines of every answer: date, ids, CORS."""
+        lines = b"date: %b\r\nx-request-id: %b\r\n" % (
+            self._plane.clock.date,
+            request_id.encode("ascii"),
+        )
+        if client_id is not None:
+            lines += b"x-client-request-id: %b\r\n" % client_id.encode("ascii")
+        if self._origins and head is not None:
+            lines += self._cors_lines(head)
+        return lines
+
+    def _cors_lines(self, head: RequestHead) -> bytes:
+        origin = head.headers.get(b"origin")
+        if b"*" in self._origins:
+            allowed = b"*"
+        elif origin is not None and origin in self._origins:
+            allowed = origin
+        else:
+            return b"vary: origin\r\n"
+        vary = b"" if allowed == b"*" else b"vary: origin\r\n"
+        return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\n%b" % (
+            allowed,
+            _EXPOSED,
+            vary,
+        )
+
+
+def _not_allowed(method: str, path: str, allow: str) -> MethodNotAllowed:
+    return MethodNotAllowed(f"{method} is not allowed on {path}.", allow=f"{allow}, OPTIONS")
+
+
+def _client_id(head: RequestHead) -> str | None:
+    """The client's own id of its request, if it gave one. Raises InvalidRequest."""
+    headers = head.headers
+    given = headers.get(b"x-client-request-id") or headers.get(b"x-request-id")
+    return None if given is None else _checked_id(given, "x-client-request-id")
+
+
+def _checked_id(given: bytes, param: str) -> str:
+    if not _CLIENT_ID.fullmatch(given):
+        raise InvalidRequest(f"{param} must be 1 to 128 visible ASCII characters.", param=param)
+    return given.decode("ascii")

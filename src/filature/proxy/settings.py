@@ -1,0 +1,143 @@
+"""The proxy's settings: names, defaults and meaning. Read from ``FILATURE_…`` and the command line."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from filature.answer.pricing import Tariff
+from filature.relay.engines import EngineAddress
+from filature.relay.limits import RelayLimits
+from filature.request.limits import RequestLimits
+from filature.units import NANO_PER_CREDIT
+
+MIB: Final = 1024 * 1024
+
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+
+
+class ProxySettings(BaseSettings):
+    """Every setting of ``filature up``. Times are in seconds, sizes in bytes, prices in credits."""
+
+    model_config = SettingsConfigDict(env_prefix="FILATURE_", extra="ignore")
+
+    engines: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Engines as URL or URL=alias:upstream-name,…; in the environment parted by spaces",
+    )
+    engine_key: SecretStr | None = Field(None, description="The engines' own API key")
+    engine_ca: Path | None = Field(None, description="CA certificates (PEM) for https engines")
+    host: str = Field("127.0.0.1", description="Address that clients connect to")
+    port: int = Field(10080, ge=0, le=65535, description="Port for clients; 0: any free one")
+    tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve https")
+    tls_key: Path | None = Field(None, description="Private key (PEM) of the certificate")
+    admin_host: str = Field("127.0.0.1", description="Address of the admin port")
+    admin_port: int = Field(10081, ge=0, le=65535, description="Port for metrics; 0: any free one")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default=[], description="Web origins whose pages may call us, or *; parted by spaces"
+    )
+
+    price_in: Price = Field(Decimal("0.20"), description="Credits per million prompt tokens")
+    price_cached: Price = Field(
+        Decimal("0.02"), description="Credits per million prompt tokens that the engine had cached"
+    )
+    price_out: Price = Field(Decimal("0.80"), description="Credits per million completion tokens")
+    price_reasoning: Price | None = Field(
+        None, description="Credits per million reasoning tokens; as price_out when not set"
+    )
+    price_request: Price = Field(Decimal(0), description="Credits per request")
+    usage_when_unrequested: Literal["comment", "hide", "send"] = Field(
+        "comment", description="What a stream whose client did not ask for usage is given of it"
+    )
+
+    strict: bool = Field(
+        False, description="Check all ranges of the API references and refuse unknown fields"
+    )
+    max_tokens_limit: int | None = Field(
+        None, ge=1, description="Cap on completion tokens; a request without a number gets it"
+    )
+    body_bytes_max: int = Field(32 * MIB, ge=1024, description="Largest request body")
+    connections_max: int = Field(16_384, ge=1, description="Client connections at once")
+    usage_records_max: int = Field(100_000, ge=1, description="Usage records kept in memory")
+
+    head_s: float = Field(15, gt=0, description="For a request's head to arrive")
+    idle_s: float = Field(75, gt=0, description="Between two requests on a client's connection")
+    body_idle_s: float = Field(30, gt=0, description="Without a byte of a request's body")
+    client_stall_s: float = Field(
+        60, gt=0, description="For a client that does not read what waits for it"
+    )
+    connect_s: float = Field(5, gt=0, description="For a connection to an engine")
+    first_byte_s: float = Field(600, gt=0, description="For an engine's answer to begin")
+    progress_s: float = Field(60, gt=0, description="Without data in an answer: a stall")
+    request_s: float = Field(3600, gt=0, description="For a whole request")
+    hold_s: float = Field(15, gt=0, description="For what precedes the first content")
+    ping_s: float = Field(15, gt=0, description="Of silence in a stream until a comment is sent")
+    drain_s: float = Field(30, ge=0, description="For running answers after SIGTERM")
+    retries_max: int = Field(
+        2, ge=0, le=10, description="Further engines tried when one fails before any content"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Of the log on stderr; each request's line is at info"
+    )
+
+    @field_validator("engines", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split() if isinstance(value, str) else value
+
+    @field_validator("engines")
+    @classmethod
+    def _understood(cls, value: list[str]) -> list[str]:
+        for engine in value:
+            EngineAddress.parse(engine)
+        return value
+
+    @field_validator("price_in", "price_cached", "price_out", "price_reasoning", "price_request")
+    @classmethod
+    def _whole_nano(cls, value: Decimal | None) -> Decimal | None:
+        if value is not None and value * NANO_PER_CREDIT % 1:
+            raise ValueError("a price has at most nine decimals")
+        return value
+
+    def tariff(self) -> Tariff:
+        """The one tariff of all models."""
+        out = self.price_out if self.price_reasoning is None else self.price_reasoning
+        return Tariff(
+            prompt=_nano(self.price_in),
+            cached=_nano(self.price_cached),
+            completion=_nano(self.price_out),
+            reasoning=_nano(out),
+            request=_nano(self.price_request),
+        )
+
+    def relay_limits(self) -> RelayLimits:
+        return RelayLimits(
+            connections_max=self.connections_max,
+            head_s=self.head_s,
+            idle_s=self.idle_s,
+            body_idle_s=self.body_idle_s,
+            body_bytes_max=self.body_bytes_max,
+            client_stall_s=self.client_stall_s,
+            connect_s=self.connect_s,
+            first_byte_s=self.first_byte_s,
+            progress_s=self.progress_s,
+            request_s=self.request_s,
+            hold_s=self.hold_s,
+            ping_s=self.ping_s,
+            drain_s=self.drain_s,
+            retries_max=self.retries_max,
+        )
+
+    def request_limits(self) -> RequestLimits:
+        return RequestLimits(
+            body_bytes_max=self.body_bytes_max,
+            max_tokens_max=self.max_tokens_limit,
+            strict=self.strict,
+        )
+
+
+def _nano(credits: Decimal) -> int:
+    """Credits as nano-credits; the validator has made sure that nothing is lost."""
+    return int(credits * NANO_PER_CREDIT)

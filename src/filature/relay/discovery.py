@@ -1,0 +1,134 @@
+"""What an engine serves and can do: asked of it again and again, off the data plane."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import orjson
+
+from filature.relay.engines import Abilities, Engine, ServedModel
+from filature.relay.fetch import FetchError, fetch
+from filature.wire.dialect import Dialect
+
+FETCH_S: Final = 5.0
+PROBE_S: Final = 60.0
+"""For the one-token request that shows what an engine puts into a stream."""
+RETRY_S: Final = 1.0
+REFRESH_S: Final = 20.0
+MODELS_MAX: Final = 1000
+"""Of one engine; what it names beyond is left out."""
+
+log = logging.getLogger(__name__)
+
+
+async def watch(engine: Engine) -> None:
+    """Keep ``engine.models`` and ``engine.reachable`` true, until cancelled."""
+    while True:
+        was_reachable = engine.reachable
+        engine.reachable = await _look(engine)
+        if engine.reachable != was_reachable:
+            verb = "answers" if engine.reachable else "does not answer"
+            log.info("engine %s %s, models: %s", engine.name, verb, ", ".join(engine.models))
+        await asyncio.sleep(REFRESH_S if engine.reachable else RETRY_S)
+
+
+async def _look(engine: Engine) -> bool:
+    """Ask for the models once, and probe those that are new; whether the engine answered."""
+    try:
+        status, body = await fetch(engine.pool, engine.get("/v1/models"), timeout_s=FETCH_S)
+    except FetchError:
+        return False
+    if not engine.address.named_models:
+        if status != 200:
+            if not engine.models:
+                log.warning(
+                    "engine %s answers %d on /v1/models: name its models by hand "
+                    "(--engine %s=alias:upstream-name)",
+                    engine.name,
+                    status,
+                    engine.name,
+                )
+            return bool(engine.models)
+        told = _told_models(body)
+        for name in engine.models.keys() - told.keys():
+            del engine.models[name]
+        new = {name: model for name, model in told.items() if name not in engine.models}
+    else:
+        new = {} if engine.reachable else dict(engine.models)
+    if new:
+        abilities = await _probe(engine, next(iter(new.values())).upstream_name)
+        for model in new.values():
+            model.abilities = abilities
+        engine.models.update(new)
+    return True
+
+
+def _told_models(body: bytes) -> dict[str, ServedModel]:
+    """The models of an OpenAI ``/v1/models`` answer; vLLM tells ``max_model_len``, llama.cpp
+    ``meta.n_ctx``."""
+    try:
+        listed = orjson.loads(body)["data"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return {}
+    told: dict[str, ServedModel] = {}
+    for entry in listed if isinstance(listed, list) else []:
+        name = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name and len(told) < MODELS_MAX:
+            created = entry.get("created")
+            told[name] = ServedModel(
+                name, _context_length(entry), created if isinstance(created, int) else 0
+            )
+    return told
+
+
+def _context_length(entry: dict[str, Any]) -> int | None:
+    meta = entry.get("meta")
+    nested = meta.get("n_ctx") if isinstance(meta, dict) else None
+    for value in (entry.get("max_model_len"), entry.get("context_length"), nested):
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+async def _probe(engine: Engine, upstream_name: str) -> Abilities:
+    """Ask for two streamed tokens with usage on every event, and see what comes.
+
+    Two, because an engine without continuous usage may still put it on its only event.
+    """
+    for asked in ({"include_usage": True, "continuous_usage_stats": True}, {"include_usage": True}):
+        body = {
+            "model": upstream_name,
+            "messages": [{"role": "user", "content": "Hi"}],
+            "max_tokens": 2,
+            "stream": True,
+            "stream_options": asked,
+        }
+        request = engine.post(Dialect.CHAT, b"accept: text/event-stream\r\n", orjson.dumps(body))
+        try:
+            status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
+        except FetchError:
+            return Abilities()
+        if status == 200:
+            return Abilities(include_usage=True, continuous_usage=_is_continuous(answer))
+        if status not in (400, 422):
+            return Abilities()
+    return Abilities(include_usage=False, continuous_usage=False)
+
+
+def _is_continuous(answer: bytes) -> bool:
+    """Whether usage stood on an event that neither ended the choice nor came alone."""
+    for line in answer.splitlines():
+        if not line.startswith(b"data: {"):
+            continue
+        try:
+            event = orjson.loads(line[6:])
+        except orjson.JSONDecodeError:
+            continue
+        choices, usage = event.get("choices"), event.get("usage")
+        if (
+            isinstance(usage, dict)
+            and isinstance(choices, list)
+            and any(isinstance(c, dict) and not c.get("finish_reason") for c in choices)
+        ):
+            return True
+    return False

@@ -1,0 +1,351 @@
+"""A client's connection: reads requests within limits and deadlines, hands them to the service.
+
+One request is answered at a time; what a client pipelines waits, and is answered in order. Nothing
+here knows what is asked: that is the ``Service``'s.
+"""
+
+import asyncio
+import math
+from typing import Final, Protocol, cast
+
+from filature.errors import (
+    FilatureError,
+    HeadTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    RequestTooLarge,
+)
+from filature.relay.clock import CoarseClock
+from filature.relay.http1 import (
+    HEAD_BYTES_MAX,
+    ChunkedDecoder,
+    HeadCache,
+    ProtocolError,
+    RequestHead,
+    parse_request_head,
+    refuse_early,
+)
+from filature.relay.limits import RelayLimits
+from filature.relay.responses import CONTINUE
+
+NEVER: Final = math.inf
+
+
+class Answering(Protocol):
+    """What a connection needs of the exchange that is being answered on it."""
+
+    def client_gone(self) -> None: ...
+    def client_paused(self) -> None: ...
+    def client_resumed(self) -> None: ...
+    def tick(self, now: float) -> None: ...
+    def drain(self) -> None: ...
+
+
+class Service(Protocol):
+    """What connections serve."""
+
+    def check(self, head: RequestHead) -> FilatureError | None:
+        """Refuse by the head alone, before the body is read."""
+
+    def serve(self, connection: "DownstreamConnection", head: RequestHead, body: bytes) -> None:
+        """Answer on ``connection`` now, or set its ``exchange`` and answer later."""
+
+    def refuse(
+        self, connection: "DownstreamConnection", head: RequestHead | None, error: FilatureError
+    ) -> None:
+        """Answer with ``error``; ``head`` None when it could not be read."""
+
+
+class Downstream:
+    """What all client connections of a process share, and the set of those that are open."""
+
+    def __init__(self, service: Service, clock: CoarseClock, limits: RelayLimits) -> None:
+        self.service = service
+        self.clock = clock
+        self.limits = limits
+        self.heads = HeadCache(parse_request_head)
+        self.connections: set[DownstreamConnection] = set()
+        self.draining = False
+        clock.each_tick(self._tick)
+
+    def __call__(self) -> "DownstreamConnection":
+        """The protocol factory of the listening socket."""
+        return DownstreamConnection(self)
+
+    def drain(self) -> None:
+        """Take no new work: idle connections close, busy ones after their answer."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+
+    def end_all(self) -> None:
+        """End what still runs when the grace period is over."""
+        for connection in tuple(self.connections):
+            connection.end()
+
+    def _tick(self, now: float) -> None:
+        due = [connection for connection in self.connections if connection.deadline <= now]
+        for connection in due:
+            connection.on_deadline(now)
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """One client connection. ``exchange`` is set by the service while an answer is under way."""
+
+    __slots__ = (
+        "_body",
+        "_body_deadline",
+        "_body_left",
+        "_buffer",
+        "_decoder",
+        "_head",
+        "_lingering",
+        "_plane",
+        "_reading",
+        "_reading_paused",
+        "busy",
+        "deadline",
+        "exchange",
+        "limits",
+        "transport",
+        "write",
+        "writing_paused",
+    )
+
+    def __init__(self, plane: Downstream) -> None:
+        self._plane = plane
+        self.limits = plane.limits
+        self.exchange: Answering | None = None
+        self.busy = False  # a request is being answered
+        self.deadline = NEVER
+        self.writing_paused = False
+        self._buffer = b""  # bytes of the next head, or of pipelined requests
+        self._head: RequestHead | None = None  # of the request whose body is being read
+        self._body: list[bytes] = []
+        self._body_left = 0
+        self._body_deadline = NEVER
+        self._decoder: ChunkedDecoder | None = None
+        self._reading = False  # inside _read: guards against recursion by pipelining
+        self._reading_paused = False
+        self._lingering = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # asyncio hands a stream protocol a stream transport
+        self.transport = cast(asyncio.Transport, transport)
+        self.write = self.transport.write
+        plane = self._plane
+        if len(plane.connections) >= plane.limits.connections_max or plane.draining:
+            self.transport.abort()
+            return
+        plane.connections.add(self)
+        self.transport.set_write_buffer_limits(high=plane.limits.write_buffer_bytes)
+        self.deadline = plane.clock.now + plane.limits.head_s
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self.busy:
+            self._buffer += data
+            if len(self._buffer) > self.limits.pipelined_bytes_max and not self._reading_paused:
+                self._reading_paused = True
+                self.transport.pause_reading()
+            return
+        self._read(self._buffer + data if self._buffer else data)
+
+    def eof_received(self) -> bool | None:
+        return None  # a half-closed client is one that left: the transport closes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._plane.connections.discard(self)
+        self.deadline = NEVER
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        if self.exchange is not None:
+            self.exchange.client_paused()
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        if self.exchange is not None:
+            self.exchange.client_resumed()
+
+    # for the service and the exchange
+
+    @property
+    def is_open(self) -> bool:
+        return not self.transport.is_closing()
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with the present answer."""
+        return self._plane.draining
+
+    def answered(self, keep_alive: bool) -> None:
+        """The present answer is written to its end."""
+        self.exchange = None
+        self.busy = False
+        if not keep_alive or self._plane.draining:
+            self._close()
+            return
+        self.deadline = self._plane.clock.now + self.limits.idle_s
+        if self._buffer and not self._reading:
+            data, self._buffer = self._buffer, b""
+            self._read(data)
+        if self._reading_paused and not self.busy:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def close_if_idle(self) -> None:
+        if not self.busy and self._head is None and not self._buffer:
+            self.transport.close()
+
+    def end(self) -> None:
+        """End the present answer, or the connection when there is none."""
+        if self.exchange is not None:
+            self.exchange.drain()
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; the exchange is not told: it asked for it."""
+        self.exchange = None
+        self.transport.abort()
+
+    def on_deadline(self, now: float) -> None:
+        self.deadline = NEVER
+        if self.exchange is not None:
+            self.exchange.tick(now)
+        elif self._lingering:
+            self.transport.abort()
+        elif self._head is not None or self._buffer:
+            self._refuse(self._head, RequestTimeout())
+        elif not self.busy:
+            self.transport.close()
+
+    # reading requests
+
+    def _read(self, data: bytes) -> None:
+        self._buffer = b""
+        self._reading = True
+        try:
+            while data and not self.busy and not self._lingering:
+                if self.transport.is_closing():
+                    return
+                data = self._read_head(data) if self._head is None else self._read_body(data)
+            if data and not self._lingering:
+                self._buffer = data + self._buffer
+        except ProtocolError as error:
+            refusal = InvalidRequest(str(error))
+            refusal.status = error.status
+            self._refuse(None, refusal)
+        finally:
+            self._reading = False
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Read a head, and the body if it is here; returns what is left for the next step."""
+        end = data.find(b"\r\n\r\n")
+        if data[:1] in (b"\r", b"\n"):  # an empty line before the request line (RFC 9112, 2.2)
+            if data[:2] == b"\r\n":
+                return data[2:]
+            if data != b"\r":
+                raise ProtocolError("malformed request line")
+        if end < 0 or end + 4 > HEAD_BYTES_MAX:
+            if len(data) > HEAD_BYTES_MAX:
+                self._refuse(None, HeadTooLarge(f"the head is above {HEAD_BYTES_MAX} bytes"))
+                return b""
+            refuse_early(data)
+            first = self._plane.clock.now + self.limits.head_s
+            self.deadline = min(self.deadline, first)
+            self._buffer = data
+            return b""
+        end += 4
+        head = self._plane.heads.parse(data[:end])
+        refusal = self._plane.service.check(head)
+        if refusal is None and head.content_length > self.limits.body_bytes_max:
+            refusal = self._too_large()
+        if refusal is not None:
+            self._refuse(head, refusal, has_body=head.chunked or head.content_length > 0)
+            return data[end:] if not self._lingering else b""
+        length = head.content_length
+        if not head.chunked and len(data) - end >= length:
+            rest = data[end + length :]
+            self._serve(head, data[end : end + length])
+            return rest
+        self._head = head
+        self._body_left = length
+        self._decoder = ChunkedDecoder() if head.chunked else None
+        self._body_deadline = self._plane.clock.now + self.limits.body_s
+        self._await_body()
+        if head.expect_continue and len(data) == end:
+            self.write(CONTINUE)
+        return data[end:]
+
+    def _await_body(self) -> None:
+        next_byte = self._plane.clock.now + self.limits.body_idle_s
+        self.deadline = min(self._body_deadline, next_byte)
+
+    def _read_body(self, data: bytes) -> bytes:
+        head = cast(RequestHead, self._head)
+        decoder = self._decoder
+        if decoder is not None:
+            piece = decoder.feed(data)
+            rest, ended = decoder.rest, decoder.done
+            self._body_left += len(piece)  # counts up: the length is not known
+            if self._body_left > self.limits.body_bytes_max:
+                self._refuse(head, self._too_large())
+                return b""
+        else:
+            piece, rest = data[: self._body_left], data[self._body_left :]
+            self._body_left -= len(piece)
+            ended = self._body_left == 0
+        self._body.append(piece)
+        if not ended:
+            self._await_body()
+            return b""
+        body = b"".join(self._body)
+        self._forget_request()
+        self._serve(head, body)
+        return rest
+
+    def _forget_request(self) -> None:
+        self._head = None
+        self._decoder = None
+        self._body = []
+
+    def _serve(self, head: RequestHead, body: bytes) -> None:
+        self.busy = True
+        self.deadline = NEVER
+        self._plane.service.serve(self, head, body)
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"the body is above {self.limits.body_bytes_max} bytes")
+
+    def _refuse(
+        self, head: RequestHead | None, error: FilatureError, *, has_body: bool = True
+    ) -> None:
+        """Answer with an error; where the request's end is not known or not read, close."""
+        self._forget_request()
+        self._buffer = b""
+        self.busy = True
+        self._lingering = has_body or head is None
+        self._plane.service.refuse(self, head, error)
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the request was not read to its end, so that the connection cannot go on."""
+        return self._lingering
+
+    def _close(self) -> None:
+        if self._lingering and self.transport.can_write_eof():
+            # closing with unread bytes would reset the connection and take the refusal with it
+            self.transport.write_eof()
+            self.deadline = self._plane.clock.now + self.limits.linger_s
+        else:
+            self.transport.close()
+

@@ -1,0 +1,207 @@
+"""The engines by URL and which one a request goes to. How they are probed is in ``discovery``."""
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from filature.errors import FilatureError, ModelNotFound, Unavailable
+from filature.relay.clock import CoarseClock
+from filature.relay.limits import RelayLimits
+from filature.relay.upstream import Origin, UpstreamPool
+from filature.wire.dialect import Dialect
+
+SET_ASIDE_S: Final = 1.0
+"""After its first failure; doubled with each further one, up to the next."""
+SET_ASIDE_MAX_S: Final = 30.0
+
+
+class EngineAddressError(ValueError):
+    """An ``--engine`` that cannot be understood; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAddress:
+    """A parsed ``URL[=alias:upstream-name,…]``."""
+
+    url: str
+    tls: bool
+    host: str
+    port: int
+    base_path: str
+    """Without a trailing slash and without ``/v1``, which the routes bring."""
+    named_models: dict[str, str]
+    """The client's name of a model → the engine's; empty: the engine is asked."""
+
+    @staticmethod
+    def parse(text: str) -> "EngineAddress":
+        """Raises EngineAddressError."""
+        url, _, names = text.partition("=")
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            raise EngineAddressError(f"engine {url!r}: the port is not a number") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EngineAddressError(
+                f"engine {url!r}: write it as http://host:port or https://host[:port][/base]"
+            )
+        if parts.query or parts.fragment or parts.username:
+            raise EngineAddressError(f"engine {url!r}: no query, fragment or user belongs in it")
+        tls = parts.scheme == "https"
+        base = parts.path.rstrip("/").removesuffix("/v1")
+        return EngineAddress(
+            url=url,
+            tls=tls,
+            host=parts.hostname,
+            port=port or (443 if tls else 80),
+            base_path=base,
+            named_models=_named_models(text, names),
+        )
+
+
+def _named_models(text: str, names: str) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for pair in filter(None, names.split(",")):
+        alias, colon, upstream = pair.partition(":")
+        if not alias or (colon and not upstream) or alias in named:
+            raise EngineAddressError(f"engine {text!r}: models are named as alias:upstream-name,…")
+        named[alias] = upstream or alias
+    return named
+
+
+@dataclass(slots=True)
+class Abilities:
+    """What an engine can do, as probed."""
+
+    include_usage: bool = True
+    continuous_usage: bool = False
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """A model as one engine serves it."""
+
+    upstream_name: str
+    context_length: int | None = None
+    created: int = 0
+    abilities: Abilities = field(default_factory=Abilities)
+    bytes_per_token: float = 4.0
+    """Of completion text, as seen so far."""
+
+
+class Engine:
+    """One engine: its connections, its models, how busy it is and whether it failed of late."""
+
+    def __init__(
+        self,
+        address: EngineAddress,
+        clock: CoarseClock,
+        limits: RelayLimits,
+        *,
+        api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.address = address
+        self.name = address.url
+        self.running = 0
+        self.failures = 0  # in a row
+        self.set_aside_until = 0.0
+        self.reachable = False
+        self.models: dict[str, ServedModel] = {
+            alias: ServedModel(upstream) for alias, upstream in address.named_models.items()
+        }
+        self.pool = UpstreamPool(
+            Origin(address.host, address.port, tls if address.tls else None), clock, limits
+        )
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        authority = host if address.port in (80, 443) else f"{host}:{address.port}"
+        fixed = f"host: {authority}\r\naccept-encoding: identity\r\n"
+        if api_key:
+            fixed += f"authorization: Bearer {api_key}\r\n"
+        self._fixed_headers = fixed.encode("latin-1")
+        self._post_heads = {
+            dialect: f"POST {address.base_path}{dialect.path} HTTP/1.1\r\n".encode("ascii")
+            + self._fixed_headers
+            + b"content-type: application/json\r\n"
+            for dialect in Dialect
+        }
+
+    def post(self, dialect: Dialect, headers: bytes, body: bytes) -> bytes:
+        """A whole POST request; ``headers`` are complete lines."""
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (
+            self._post_heads[dialect],
+            headers,
+            len(body),
+            body,
+        )
+
+    def get(self, path: str) -> bytes:
+        """A whole GET request to ``path`` below the engine's base path."""
+        line = f"GET {self.address.base_path}{path} HTTP/1.1\r\n".encode("ascii")
+        return line + self._fixed_headers + b"accept: application/json\r\n\r\n"
+
+    def failed(self, now: float) -> None:
+        """Set aside: longer with each failure in a row."""
+        pause = min(SET_ASIDE_S * 2**self.failures, SET_ASIDE_MAX_S)
+        self.failures = min(self.failures + 1, 16)
+        self.set_aside_until = now + pause
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self.set_aside_until = 0.0
+
+
+class EngineDirectory:
+    """All engines of the process."""
+
+    def __init__(self, engines: Iterable[Engine], clock: CoarseClock) -> None:
+        self.engines = list(engines)
+        self._clock = clock
+
+    def pick(self, model: str, tried: list[Engine]) -> Engine:
+        """The least busy engine that serves ``model`` and was not tried; one that failed of late
+        only when there is no other.
+
+        Raises ModelNotFound when no engine serves the model, Unavailable when all were tried.
+        """
+        best: Engine | None = None
+        best_rank = (False, 0)
+        now = self._clock.now
+        for engine in self.engines:
+            if model in engine.models and engine not in tried:
+                rank = (engine.set_aside_until > now, engine.running)
+                if best is None or rank < best_rank:
+                    best, best_rank = engine, rank
+        if best is None:
+            raise self._nobody(model)
+        return best
+
+    def _nobody(self, model: str) -> FilatureError:
+        if any(model in engine.models for engine in self.engines):
+            return Unavailable(f"Every engine that serves {model!r} failed on this request.")
+        silent = [e for e in self.engines if not e.models and not e.reachable]
+        if silent and len(silent) == len(self.engines):
+            return Unavailable("No engine has answered yet; its models are not known.")
+        names = ", ".join(sorted(self.models())) or "none"
+        return ModelNotFound(
+            f"The model {model!r} does not exist here. Available: {names}.", param="model"
+        )
+
+    def models(self) -> dict[str, ServedModel]:
+        """Every model served, by the client's name; the first engine that serves it describes it."""
+        served: dict[str, ServedModel] = {}
+        for engine in self.engines:
+            for name, model in engine.models.items():
+                served.setdefault(name, model)
+        return served
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether any engine is known to answer."""
+        return any(engine.reachable for engine in self.engines)
+
+    def close(self) -> None:
+        for engine in self.engines:
+            engine.pool.close()

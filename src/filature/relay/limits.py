@@ -1,0 +1,54 @@
+"""Every deadline and bound of the data plane, by name. Values only."""
+
+from dataclasses import dataclass
+from typing import Final
+
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """Seconds and bytes; the defaults are those of the settings."""
+
+    # downstream
+    connections_max: int = 16_384
+    head_s: float = 15.0
+    """From the first byte of a request's head to its end, and for a new connection's first head."""
+    idle_s: float = 75.0
+    """Between two requests on a connection."""
+    body_idle_s: float = 30.0
+    """Without a byte of the request's body."""
+    body_s: float = 600.0
+    """For the whole of a request's body."""
+    body_bytes_max: int = 32 * MIB
+    pipelined_bytes_max: int = 64 * 1024
+    """Of requests that came while another is answered; then reading pauses."""
+    write_buffer_bytes: int = 64 * 1024
+    """Of an answer that the client has not taken; above it reading from the engine pauses."""
+    client_stall_s: float = 60.0
+    """A client that does not take what is waiting for it."""
+    linger_s: float = 2.0
+    """For a refused request's remaining bytes, so that the refusal is not lost to a reset."""
+
+    # upstream
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    """From the request's last byte to the answer's head: a long prefill is legal."""
+    progress_s: float = 60.0
+    """Without data of the answer while we are reading; a comment is not data."""
+    request_s: float = 3600.0
+    """For the whole of a request."""
+    hold_s: float = 15.0
+    """For the head and content-free events before the first content."""
+    ping_s: float = 15.0
+    """Of silence towards the client, until a comment is sent."""
+    idle_connections_max: int = 256
+    """Kept to one engine between requests."""
+    upstream_idle_s: float = 55.0
+    retries_max: int = 2
+    """Other engines tried after the first one failed before any content."""
+    error_body_bytes_max: int = MIB
+    """Of an engine's refusal; the rest is cut."""
+    document_bytes_held_max: int = 8 * MIB
+    """Of finished JSON documents held for a content length; then they are sent chunked."""
+    drain_s: float = 30.0

@@ -1,0 +1,39 @@
+"""How a request can end: exactly one of these, named in its usage record and its metric."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Outcome(StrEnum):
+    """See ``money.md``, "Who pays"."""
+
+    COMPLETED = "completed"
+    CLIENT_GONE = "client_gone"
+    CLIENT_STALLED = "client_stalled"
+    """The client stopped reading past its deadline."""
+    CLIENT_TIMEOUT = "client_timeout"
+    """The request's own ``timeout`` ran out."""
+    ENGINE_FAILED = "engine_failed"
+    """Before the first content, on every engine tried."""
+    ENGINE_FAILED_MIDSTREAM = "engine_failed_midstream"
+    ENGINE_STALLED = "engine_stalled"
+    REFUSED_BY_ENGINE = "refused_by_engine"
+    REFUSED = "refused"
+    """By us: nothing was asked of an engine."""
+    NO_ENGINE = "no_engine"
+    DRAINED = "drained"
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether the client pays for the usage up to the end."""
+        return self in _CHARGED
+
+
+_CHARGED: Final = frozenset(
+    {
+        Outcome.COMPLETED,
+        Outcome.CLIENT_GONE,
+        Outcome.CLIENT_STALLED,
+        Outcome.CLIENT_TIMEOUT,
+    }
+)

@@ -1,0 +1,55 @@
+"""What all exchanges of a process share, and the ids and header lines they take from it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from filature.answer.pricing import Tariff
+from filature.relay.clock import CoarseClock
+from filature.relay.engines import EngineDirectory
+from filature.relay.limits import RelayLimits
+from filature.telemetry.record import UsageRecord
+from filature.units import RequestId
+
+_ID_BYTES: Final = 12
+_IDS_DRAWN: Final = 256
+
+
+class RequestIds:
+    """Ids of requests: ``req_`` and 96 random bits in hexadecimal, drawn in batches."""
+
+    def __init__(self, draw: Callable[[int], bytes] = os.urandom) -> None:
+        self._draw = draw
+        self._drawn: list[str] = []
+
+    def next(self) -> RequestId:
+        if not self._drawn:
+            digits = self._draw(_ID_BYTES * _IDS_DRAWN).hex()
+            width = 2 * _ID_BYTES
+            self._drawn = [digits[at : at + width] for at in range(0, len(digits), width)]
+        return RequestId("req_" + self._drawn.pop())
+
+
+@dataclass(slots=True)
+class OpenStreams:
+    """Gauges of the data plane, read by the metrics."""
+
+    streams: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """The exchanges' surroundings; made once, in the role's composition root."""
+
+    engines: EngineDirectory
+    clock: CoarseClock
+    limits: RelayLimits
+    tariff: Tariff
+    usage_when_unrequested: Literal["comment", "hide", "send"]
+    record: Callable[[UsageRecord], None]
+    wall: Callable[[], float]
+    """Unix time in seconds."""
+    timer: Callable[[], float]
+    """A monotonic time in seconds, of high resolution."""
+    open: OpenStreams

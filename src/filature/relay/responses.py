@@ -1,0 +1,79 @@
+"""Response heads and whole responses as bytes. What is said in them is decided elsewhere."""
+
+from http import HTTPStatus
+from typing import Final
+
+from filature.errors import FilatureError, MethodNotAllowed
+from filature.wire.dialect import Dialect
+from filature.wire.envelope import error_body
+
+JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+    if status.value >= 200
+}
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+def chunk(payload: bytes) -> bytes:
+    """``payload``, not empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def response(
+    status: int,
+    body: bytes,
+    *,
+    headers: bytes,
+    content_type: bytes = JSON,
+    keep_alive: bool = True,
+    send_body: bool = True,
+) -> bytes:
+    """A whole response. ``headers`` are complete lines, each with its CRLF."""
+    connection = b"" if keep_alive else b"connection: close\r\n"
+    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+        status_line(status),
+        content_type,
+        len(body),
+        headers,
+        connection,
+        body if send_body else b"",
+    )
+
+
+def error_headers(error: FilatureError) -> bytes:
+    """The header lines an error brings with it."""
+    lines = b""
+    if error.retry_after_s is not None:
+        lines += b"retry-after: %d\r\n" % error.retry_after_s
+    if not error.should_retry:
+        lines += b"x-should-retry: false\r\n"
+    if isinstance(error, MethodNotAllowed):
+        lines += b"allow: " + error.allow.encode("ascii") + b"\r\n"
+    return lines
+
+
+def error_response(
+    error: FilatureError,
+    dialect: Dialect | None,
+    *,
+    headers: bytes,
+    keep_alive: bool,
+    send_body: bool = True,
+) -> bytes:
+    """A whole response in the dialect's error form."""
+    return response(
+        error.status,
+        error_body(error, dialect),
+        headers=headers + error_headers(error),
+        keep_alive=keep_alive,
+        send_body=send_body,
+    )

@@ -1,0 +1,280 @@
+"""Connections to one engine: HTTP/1.1 client protocol and pool. What to send is the caller's."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from filature.relay.clock import CoarseClock
+from filature.relay.http1 import (
+    HEAD_BYTES_MAX,
+    ChunkedDecoder,
+    HeadCache,
+    ProtocolError,
+    ResponseHead,
+    parse_response_head,
+)
+from filature.relay.limits import RelayLimits
+
+_BODILESS: Final = (204, 304)
+
+
+class Caller(Protocol):
+    """Who sent a request upstream and takes its answer. Every call ends in exactly one of
+    ``on_end``, ``on_lost`` and a ``cancel`` of the caller's own."""
+
+    def on_connected(self, connection: "UpstreamConnection") -> None:
+        """The request is on its way on ``connection``."""
+
+    def on_head(self, head: ResponseHead) -> None: ...
+
+    def on_payload(self, payload: bytes, raw: bytes | None) -> None:
+        """Bytes of the body, never empty. ``raw`` is the same as whole plain chunks, if it was."""
+
+    def on_end(self) -> None:
+        """The answer ended as HTTP says it should."""
+
+    def on_lost(self, reason: str) -> None:
+        """The connection was not made, or ended before the answer did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an engine listens. ``tls`` None: plain HTTP."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
+class UpstreamPool:
+    """The connections to one origin: idle ones are reused, last in first out."""
+
+    def __init__(self, origin: Origin, clock: CoarseClock, limits: RelayLimits) -> None:
+        self.origin = origin
+        self.limits = limits
+        self.heads = HeadCache(parse_response_head)
+        self._clock = clock
+        self._idle: list[UpstreamConnection] = []
+        self._connecting: dict[Caller, asyncio.Task[None]] = {}
+        self._closed = False
+        clock.each_tick(self._close_stale)
+
+    def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
+        """Send ``request`` and report the answer to ``caller``; ``fresh`` takes no idle connection.
+
+        An idle connection that the engine had closed shows only when it is used: then the request
+        is sent once more, on a new one.
+        """
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                connection.send(caller, request, reused=True)
+                return
+        task = asyncio.get_running_loop().create_task(self._connect(caller, request))
+        self._connecting[caller] = task
+        task.add_done_callback(lambda _: self._connecting.pop(caller, None))
+
+    def cancel(self, caller: Caller) -> None:
+        """Give up a connection that is being made for ``caller``."""
+        task = self._connecting.pop(caller, None)
+        if task is not None:
+            task.cancel()
+
+    def keep(self, connection: "UpstreamConnection") -> None:
+        """Take back a connection whose answer ended properly."""
+        if self._closed or len(self._idle) >= self.limits.idle_connections_max:
+            connection.transport.close()
+        else:
+            connection.idle_since = self._clock.now
+            self._idle.append(connection)
+
+    def forget(self, connection: "UpstreamConnection") -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        self._closed = True
+        for task in tuple(self._connecting.values()):
+            task.cancel()
+        for connection in self._idle:
+            connection.transport.close()
+        self._idle.clear()
+
+    async def _connect(self, caller: Caller, request: bytes) -> None:
+        origin = self.origin
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.limits.connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), origin.host, origin.port, ssl=origin.tls
+                )
+        except TimeoutError:
+            caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
+        except OSError as error:
+            caller.on_lost(f"cannot connect: {error.strerror or error}")
+        else:
+            connection.send(caller, request, reused=False)
+
+    def _close_stale(self, now: float) -> None:
+        oldest_kept = now - self.limits.upstream_idle_s
+        while self._idle and self._idle[0].idle_since < oldest_kept:
+            self._idle.pop(0).transport.close()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection; one request at a time."""
+
+    __slots__ = (
+        "_buffer",
+        "_caller",
+        "_decoder",
+        "_head",
+        "_left",
+        "_pool",
+        "_request",
+        "idle_since",
+        "transport",
+    )
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self._pool = pool
+        self._caller: Caller | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._head: ResponseHead | None = None
+        self._left: int | None = 0  # of a body with a length; None: until the close
+        self._buffer = b""
+        self._request: bytes | None = None  # kept while it may have to be sent once more
+        self.idle_since = 0.0
+
+    # for the caller
+
+    def send(self, caller: Caller, request: bytes, *, reused: bool) -> None:
+        self._caller = caller
+        self._request = request if reused else None
+        caller.on_connected(self)
+        self.transport.write(request)
+
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
+
+    def cancel(self) -> None:
+        """Drop the call: the engine sees the connection close, and the caller hears no more."""
+        self._caller = None
+        self.transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # asyncio hands a stream protocol a stream transport
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        caller = self._caller
+        if caller is None:  # nothing was asked: whatever this is, it is not an answer
+            self.transport.abort()
+            return
+        decoder = self._decoder
+        if decoder is not None:
+            payload = decoder.plain_chunk(data)
+            if payload is not None:
+                caller.on_payload(payload, data)
+                return
+        try:
+            if decoder is not None:
+                self._on_chunked(decoder, data)
+            elif self._head is not None:
+                self._on_plain(data)
+            else:
+                self._on_head_bytes(data)
+        except ProtocolError as error:
+            self._lose(f"malformed answer: {error}")
+
+    def eof_received(self) -> bool | None:
+        if self._head is not None and self._decoder is None and self._left is None:
+            self._end(b"")
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        caller, request = self._caller, self._request
+        if caller is None:
+            return
+        if request is not None:  # it was idle too long: nothing of an answer had come
+            self._caller = None
+            self._pool.send(caller, request, fresh=True)
+        else:
+            self._lose("the connection was cut" if self._head is not None else "no answer came")
+
+    # the answer
+
+    def _on_head_bytes(self, data: bytes) -> None:
+        self._request = None
+        if self._buffer:
+            data = self._buffer + data
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or end > HEAD_BYTES_MAX:
+                if len(data) > HEAD_BYTES_MAX:
+                    raise ProtocolError("the head is too long")
+                self._buffer = data
+                return
+            head = self._pool.heads.parse(data[:end])
+            data = data[end:]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise ProtocolError("the engine switched protocols unasked")
+        self._buffer = b""
+        self._head = head
+        caller = cast(Caller, self._caller)
+        caller.on_head(head)
+        if self._caller is not caller:
+            return
+        if head.chunked:
+            self._decoder = ChunkedDecoder()
+            if data:
+                self._on_chunked(self._decoder, data)
+            return
+        self._left = 0 if head.status in _BODILESS else head.content_length
+        if data or self._left == 0:
+            self._on_plain(data)
+
+    def _on_chunked(self, decoder: ChunkedDecoder, data: bytes) -> None:
+        caller = cast(Caller, self._caller)
+        payload = decoder.feed(data)
+        if payload:
+            caller.on_payload(payload, data if decoder.whole else None)
+        if decoder.done and self._caller is caller:
+            self._end(decoder.rest)
+
+    def _on_plain(self, data: bytes) -> None:
+        caller = cast(Caller, self._caller)
+        if self._left is None:
+            caller.on_payload(data, None)
+            return
+        payload, rest = data[: self._left], data[self._left :]
+        self._left -= len(payload)
+        if payload:
+            caller.on_payload(payload, None)
+        if self._left == 0 and self._caller is caller:
+            self._end(rest)
+
+    def _end(self, rest: bytes) -> None:
+        """The answer is complete; bytes behind it make the connection unfit for another."""
+        caller, head = cast(Caller, self._caller), cast(ResponseHead, self._head)
+        self._caller = self._head = self._decoder = None
+        if head.keep_alive and not rest:
+            self._pool.keep(self)
+        else:
+            self.transport.close()
+        caller.on_end()
+
+    def _lose(self, reason: str) -> None:
+        caller = cast(Caller, self._caller)
+        self._caller = None
+        self.transport.abort()
+        caller.on_lost(reason)

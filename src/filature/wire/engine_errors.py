@@ -1,0 +1,83 @@
+"""What an engine says when it fails or refuses, read from any of the forms that engines use."""
+
+import re
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+MESSAGE_CHARS_MAX: Final = 4000
+"""Of an engine's message passed on to a client."""
+
+_CONTEXT_EXCEEDED: Final = re.compile(r"maximum context length|context (?:length|size|window)", re.I)
+"""vLLM and SGLang say it in the message alone, with the status as ``code``."""
+
+
+class EngineMessage(NamedTuple):
+    """The members of an OpenAI error, ``code`` as a string as the API has it."""
+
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+def read_error_body(body: bytes) -> EngineMessage:
+    """The error in an engine's response body; text that is not JSON is the message itself."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return EngineMessage(body.decode("utf-8", "replace").strip()[:MESSAGE_CHARS_MAX])
+    return read_error(parsed)
+
+
+def read_error(parsed: Any) -> EngineMessage:
+    """The error in a parsed body or event.
+
+    Forms seen: ``{"error": {…}}`` (vLLM, llama.cpp, Anthropic's with a ``type`` beside it),
+    ``{"error": "text"}`` and ``{"detail": "text" | [{"loc": […], "msg": …}]}`` (transformers,
+    FastAPI), flat ``{"object": "error", "message": …}`` (older vLLM), Responses'
+    ``{"response": {"error": {…}}}``.
+    """
+    if isinstance(parsed, dict):
+        response = parsed.get("response")
+        for found in (
+            parsed.get("error"),
+            response.get("error") if isinstance(response, dict) else None,
+            parsed.get("detail"),
+        ):
+            if found:
+                return _from_value(found)
+    return _from_value(parsed)
+
+
+def _from_value(value: Any) -> EngineMessage:
+    if isinstance(value, str):
+        return EngineMessage(value[:MESSAGE_CHARS_MAX])
+    if isinstance(value, list):
+        return _from_validation(value)
+    if isinstance(value, dict):
+        message = value.get("message")
+        text = message if isinstance(message, str) else orjson.dumps(value).decode()
+        param, code = value.get("param"), value.get("code")
+        if value.get("type") == "exceed_context_size_error" or _CONTEXT_EXCEEDED.search(text):
+            code = "context_length_exceeded"
+        return EngineMessage(
+            text[:MESSAGE_CHARS_MAX],
+            param if isinstance(param, str) else None,
+            code if isinstance(code, str) else None,
+        )
+    return EngineMessage("")
+
+
+def _from_validation(entries: list[Any]) -> EngineMessage:
+    """FastAPI's list of validation errors: the messages joined, the first location as ``param``."""
+    messages: list[str] = []
+    param: str | None = None
+    for entry in entries:
+        if isinstance(entry, dict):
+            location = entry.get("loc")
+            path = [str(p) for p in location if p != "body"] if isinstance(location, list) else []
+            if path and param is None:
+                param = ".".join(path)
+            where = ".".join(path)
+            messages.append(f"{where}: {entry.get('msg')}" if where else str(entry.get("msg")))
+    return EngineMessage("; ".join(messages)[:MESSAGE_CHARS_MAX], param)
