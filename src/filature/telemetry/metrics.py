@@ -1,0 +1,291 @@
+"""Counts kept on the hot path as plain integers, turned into Prometheus metrics when scraped.
+
+The metrics themselves, their names, labels and meanings, are data: ``metric_specs.py``.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from filature.telemetry import metric_specs as spec
+from filature.telemetry.metric_specs import MetricSpec
+from filature.telemetry.record import UsageRecord
+from filature.units import NANO_PER_CREDIT
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+OTHER: Final = "other"
+"""The label value for whatever was not declared, so that clients cannot make new series."""
+LABEL_VALUES_MAX: Final = 256
+"""Models, and engines, that have series of their own."""
+
+_DURATION: Final = spec.REQUEST_DURATION.bounds
+_FIRST: Final = spec.TIME_TO_FIRST_TOKEN.bounds
+_PER_TOKEN: Final = spec.TIME_PER_OUTPUT_TOKEN.bounds
+_PER_EVENT: Final = spec.TIME_PER_EVENT.bounds
+_QUEUE: Final = spec.QUEUE_TIME.bounds
+_TOKENS: Final = spec.TOKEN_USAGE.bounds
+_OPERATIONS: Final = {"completions": "text_completion", "embeddings": "embeddings"}
+"""``gen_ai.operation.name`` by dialect; every other is ``chat``."""
+
+
+class _Histogram:
+    """Observations by bucket; the last bucket has no bound."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.counts = [0] * (len(bounds) + 1)
+        self.total: float = 0
+
+
+class _ModelSeries:
+    """All that is counted of one model in one dialect."""
+
+    __slots__ = (
+        "cached",
+        "completion",
+        "completion_cost",
+        "completion_tokens",
+        "estimated",
+        "first",
+        "outcomes",
+        "per_event",
+        "per_token",
+        "prompt",
+        "prompt_cost",
+        "prompt_tokens",
+        "queue",
+        "reasoning",
+        "request_cost",
+        "unprocessed",
+    )
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, _Histogram] = {}  # the request's duration, by outcome
+        self.queue = _Histogram(_QUEUE)
+        self.first = _Histogram(_FIRST)
+        self.per_event = _Histogram(_PER_EVENT)
+        self.per_token = _Histogram(_PER_TOKEN)
+        self.prompt_tokens = _Histogram(_TOKENS)
+        self.completion_tokens = _Histogram(_TOKENS)
+        self.prompt = self.cached = self.completion = self.reasoning = 0
+        self.prompt_cost = self.completion_cost = self.request_cost = 0
+        self.estimated = self.unprocessed = 0
+
+
+class Metrics(Collector):
+    """The metrics of one process. ``record`` is on the hot path; all else is not.
+
+    ``models`` and ``engines`` are the label values allowed at first; more are declared as engines
+    tell them. What was not declared is counted under ``other``.
+    """
+
+    def __init__(
+        self, *, version: str, models: Iterable[str] = (), engines: Iterable[str] = ()
+    ) -> None:
+        self._version = version
+        self._models: set[str] = set()
+        self._engines: set[str] = set()
+        self._series: dict[tuple[str, str], _ModelSeries] = {}
+        self._engine_failures: dict[tuple[str, str], int] = {}
+        self._limits: dict[str, int] = {}
+        self._retries = 0
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self.declare_models(models)
+        self.declare_engines(engines)
+
+    def declare_models(self, names: Iterable[str]) -> None:
+        """Give these models series of their own, up to LABEL_VALUES_MAX in all."""
+        _declare(self._models, names)
+
+    def declare_engines(self, names: Iterable[str]) -> None:
+        """Give these engines series of their own, up to LABEL_VALUES_MAX in all."""
+        _declare(self._engines, names)
+
+    def watch(self, gauge: MetricSpec, read: Callable[[], float]) -> None:
+        """Ask ``read`` for the value of ``gauge`` at each scrape."""
+        assert gauge in spec.GAUGES, gauge
+        self._gauges[gauge.name] = read
+
+    def record(self, record: UsageRecord) -> None:
+        """Count one ended request."""
+        series = self._series.get((record.dialect, record.model))
+        if series is None:
+            series = self._series_of(record.dialect, record.model)
+        total_s = record.total_s
+        duration = series.outcomes.get(record.outcome)
+        if duration is None:
+            duration = series.outcomes[record.outcome] = _Histogram(_DURATION)
+        duration.counts[bisect_left(_DURATION, total_s)] += 1
+        duration.total += total_s
+        if record.tries:
+            queue_s = record.queue_s
+            series.queue.counts[bisect_left(_QUEUE, queue_s)] += 1
+            series.queue.total += queue_s
+            if record.tries > 1:
+                self._retries += record.tries - 1
+        first_s = record.first_content_s
+        if first_s is not None:
+            series.first.counts[bisect_left(_FIRST, first_s)] += 1
+            series.first.total += first_s
+            if record.events > 1:
+                each_s = (total_s - first_s) / (record.events - 1)
+                series.per_event.counts[bisect_left(_PER_EVENT, each_s)] += 1
+                series.per_event.total += each_s
+            if record.streamed and record.completion > 1:
+                each_s = (total_s - first_s) / (record.completion - 1)
+                series.per_token.counts[bisect_left(_PER_TOKEN, each_s)] += 1
+                series.per_token.total += each_s
+        tokens = record.prompt
+        if tokens:
+            series.prompt += tokens
+            series.cached += record.cached
+            series.prompt_tokens.counts[bisect_left(_TOKENS, tokens)] += 1
+        tokens = record.completion
+        if tokens:
+            series.completion += tokens
+            series.reasoning += record.reasoning
+            series.completion_tokens.counts[bisect_left(_TOKENS, tokens)] += 1
+        if record.total_cost:
+            prompt, completion = record.prompt_cost, record.completion_cost
+            series.prompt_cost += prompt
+            series.completion_cost += completion
+            series.request_cost += record.total_cost - prompt - completion
+        if record.estimated:
+            series.estimated += 1
+        if record.unprocessed_bytes:
+            series.unprocessed += record.unprocessed_bytes
+
+    def engine_failed(self, engine: str, reason: str) -> None:
+        """Count one failed try of an engine. ``reason`` is one of a fixed set of names."""
+        key = (engine if engine in self._engines else OTHER, reason)
+        self._engine_failures[key] = self._engine_failures.get(key, 0) + 1
+
+    def limit_reached(self, limit: str) -> None:
+        """Count that a bound was reached. ``limit`` is the bound's name in the code."""
+        self._limits[limit] = self._limits.get(limit, 0) + 1
+
+    def registry(self) -> CollectorRegistry:
+        """A registry of this process's metrics, for scraping; independent of the global one."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        return registry
+
+    def exposition(self, registry: CollectorRegistry) -> bytes:
+        """The text that Prometheus scrapes, in CONTENT_TYPE."""
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they stand (prometheus_client's Collector protocol)."""
+        yield from self._collect_requests()
+        yield from self._collect_histograms()
+        yield from self._collect_amounts()
+        failures = _counter(spec.ENGINE_FAILURES)
+        for (engine, reason), count in sorted(self._engine_failures.items()):
+            failures.add_metric([engine, reason], count)
+        limits = _counter(spec.LIMITS_REACHED)
+        for limit, count in sorted(self._limits.items()):
+            limits.add_metric([limit], count)
+        retries = _counter(spec.RETRIES)
+        retries.add_metric([], self._retries)
+        yield from (failures, limits, retries)
+        for gauge in spec.GAUGES:
+            if gauge.name in self._gauges:
+                yield GaugeMetricFamily(gauge.name, gauge.help, self._gauges[gauge.name]())
+        build = GaugeMetricFamily(spec.BUILD_INFO.name, spec.BUILD_INFO.help, labels=["version"])
+        build.add_metric([self._version], 1)
+        yield build
+
+    def _series_of(self, dialect: str, model: str) -> _ModelSeries:
+        """The series of a model seen for the first time, or of one that has none of its own."""
+        key = (dialect, model if model in self._models else OTHER)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _ModelSeries()
+        return series
+
+    def _collect_requests(self) -> Iterator[Metric]:
+        requests = _counter(spec.REQUESTS)
+        duration = _histogram(spec.REQUEST_DURATION)
+        for (dialect, model), series in sorted(self._series.items()):
+            labels = [_OPERATIONS.get(dialect, "chat"), model, dialect]
+            for outcome, histogram in sorted(series.outcomes.items()):
+                requests.add_metric([dialect, model, outcome], sum(histogram.counts))
+                error_type = "" if outcome == "completed" else outcome
+                _add(duration, [*labels, error_type], histogram, _DURATION)
+        yield from (requests, duration)
+
+    def _collect_histograms(self) -> Iterator[Metric]:
+        usage = _histogram(spec.TOKEN_USAGE)
+        first = _histogram(spec.TIME_TO_FIRST_TOKEN)
+        per_token = _histogram(spec.TIME_PER_OUTPUT_TOKEN)
+        per_event = _histogram(spec.TIME_PER_EVENT)
+        queue = _histogram(spec.QUEUE_TIME)
+        for (dialect, model), series in sorted(self._series.items()):
+            labels = [_OPERATIONS.get(dialect, "chat"), model, dialect]
+            series.prompt_tokens.total = series.prompt
+            series.completion_tokens.total = series.completion
+            _add(usage, [*labels, "input"], series.prompt_tokens, _TOKENS)
+            _add(usage, [*labels, "output"], series.completion_tokens, _TOKENS)
+            _add(first, labels, series.first, _FIRST)
+            _add(per_token, labels, series.per_token, _PER_TOKEN)
+            _add(per_event, [dialect, model], series.per_event, _PER_EVENT)
+            _add(queue, [dialect, model], series.queue, _QUEUE)
+        yield from (usage, first, per_token, per_event, queue)
+
+    def _collect_amounts(self) -> Iterator[Metric]:
+        tokens = _counter(spec.TOKENS)
+        cost = _counter(spec.COST)
+        estimated = _counter(spec.ESTIMATED)
+        unprocessed = _counter(spec.UNPROCESSED_BYTES)
+        for (dialect, model), series in sorted(self._series.items()):
+            for kind in ("prompt", "cached", "completion", "reasoning"):
+                tokens.add_metric([dialect, model, kind], getattr(series, kind))
+            for part in ("prompt", "completion", "request"):
+                nano: int = getattr(series, f"{part}_cost")
+                cost.add_metric([dialect, model, part], nano / NANO_PER_CREDIT)
+            estimated.add_metric([dialect, model], series.estimated)
+            unprocessed.add_metric([dialect, model], series.unprocessed)
+        yield from (tokens, cost, estimated, unprocessed)
+
+
+def _declare(known: set[str], names: Iterable[str]) -> None:
+    for name in names:
+        if len(known) < LABEL_VALUES_MAX:
+            known.add(name)
+
+
+def _counter(metric: MetricSpec) -> CounterMetricFamily:
+    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _histogram(metric: MetricSpec) -> HistogramMetricFamily:
+    return HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _add(
+    family: HistogramMetricFamily,
+    labels: list[str],
+    histogram: _Histogram,
+    bounds: tuple[float, ...],
+) -> None:
+    """Add one series unless it is empty; buckets become cumulative here."""
+    running = 0
+    buckets = []
+    for bound, count in zip((*bounds, float("inf")), histogram.counts, strict=True):
+        running += count
+        buckets.append(("+Inf" if bound == float("inf") else f"{float(bound)!r}", running))
+    if running:
+        family.add_metric(labels, buckets, histogram.total)

@@ -1,0 +1,100 @@
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from filature.telemetry.log import LINES_BUFFERED_MAX, JsonFormatter, RequestLog, configure_logging
+from filature.telemetry.record import UsageRecord
+from filature.units import RequestId
+
+
+def record(number: int = 1) -> UsageRecord:
+    return UsageRecord(
+        id=RequestId(f"req_{number}"),
+        client_request_id=None,
+        dialect="chat",
+        model="m",
+        engine="e",
+        outcome="completed",
+        status=200,
+        streamed=False,
+        total_cost=7,
+    )
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    root, ours = logging.getLogger(), logging.getLogger("filature")
+    before = root.handlers, root.level, ours.level
+    yield root
+    root.handlers, root.level = before[:2]
+    ours.setLevel(before[2])
+
+
+def test_lines_are_written_when_flushed_one_object_each() -> None:
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    log.write(record(1))
+    log.write(record(2))
+    assert stream.getvalue() == b""
+    log.flush()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["id"] for line in lines] == ["req_1", "req_2"]
+    assert lines[0]["event"] == "request"
+    assert lines[0]["total_cost"] == 7
+    assert lines[0].keys() == {"event", *UsageRecord.__slots__}
+    log.flush()
+    assert stream.getvalue().count(b"\n") == 2, "a line is written once"
+
+
+def test_the_buffer_is_bounded() -> None:
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    for number in range(LINES_BUFFERED_MAX):
+        log.write(record(number))
+    assert stream.getvalue().count(b"\n") == LINES_BUFFERED_MAX
+
+
+def test_a_stream_that_fails_is_given_up_and_counted() -> None:
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    log.write(record())
+    stream.close()
+    log.flush()
+    log.write(record())
+    log.flush()
+    assert log.lines_dropped == 1
+
+
+def test_no_stream_keeps_nothing() -> None:
+    log = RequestLog(None)
+    log.write(record())
+    log.flush()
+    assert log.lines_dropped == 0
+
+
+def test_messages_are_json_with_their_extras(root_logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", stream)
+    logging.getLogger("filature.relay").info("engine %s", "up", extra={"engine": "e"})
+    logging.getLogger("somebody.else").info("chatter")
+    (line,) = stream.getvalue().splitlines()
+    told = json.loads(line)
+    assert told["event"] == "engine up"
+    assert told["engine"] == "e"
+    assert told["level"] == "info"
+    assert told["time"].endswith("Z")
+
+
+def test_an_exception_is_part_of_its_line() -> None:
+    try:
+        raise ValueError("what went wrong")
+    except ValueError:
+        made = logging.LogRecord("n", logging.ERROR, "p", 1, "failed", None, None)
+        made.exc_info = sys.exc_info()
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    assert "what went wrong" in json.loads(line)["exception"]
