@@ -17,12 +17,17 @@ from filature.telemetry.metrics import CONTENT_TYPE, Metrics
 class AdminServer:
     """Serves one process's metrics.
 
-    ``health`` gives what ``/health`` shows; it answers 200 as long as the process lives.
+    ``health`` gives more that ``/health`` shows; it answers 200 as long as the process lives.
     ``port`` 0 takes a free one; after ``start`` it is the one taken.
     """
 
     def __init__(
-        self, metrics: Metrics, *, health: Callable[[], dict[str, object]], host: str, port: int
+        self,
+        metrics: Metrics,
+        host: str,
+        port: int,
+        *,
+        health: Callable[[], dict[str, object]] = dict,
     ) -> None:
         self.host = host
         self.port = port

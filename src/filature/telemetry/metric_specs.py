@@ -120,8 +120,8 @@ OPEN_STREAMS: Final = MetricSpec(
 REQUESTS_RUNNING: Final = MetricSpec(
     "filature_requests_running", "gauge", "Requests under way now, streamed or not."
 )
-DOWNSTREAM_CONNECTIONS: Final = MetricSpec(
-    "filature_downstream_connections", "gauge", "Open connections of clients."
+OPEN_CONNECTIONS: Final = MetricSpec(
+    "filature_open_connections", "gauge", "Open connections of clients."
 )
 UPSTREAM_CONNECTIONS: Final = MetricSpec(
     "filature_upstream_connections", "gauge", "Open connections to engines."
@@ -144,13 +144,13 @@ BUILD_INFO: Final = MetricSpec(
 GAUGES: Final = (
     OPEN_STREAMS,
     REQUESTS_RUNNING,
-    DOWNSTREAM_CONNECTIONS,
+    OPEN_CONNECTIONS,
     UPSTREAM_CONNECTIONS,
     ENGINES_READY,
     USAGE_RECORDS_KEPT,
     LOG_LINES_DROPPED,
 )
-"""Read from their owners at each scrape, where the process has them."""
+"""Attributes of ``Metrics`` by the same name, shown once they are set."""
 
 ALL: Final = (
     REQUESTS,

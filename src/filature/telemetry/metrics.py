@@ -4,7 +4,7 @@ The metrics themselves, their names, labels and meanings, are data: ``metric_spe
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -17,6 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from filature import __version__
 from filature.telemetry import metric_specs as spec
 from filature.telemetry.metric_specs import MetricSpec
 from filature.telemetry.record import UsageRecord
@@ -88,11 +89,24 @@ class Metrics(Collector):
 
     ``models`` and ``engines`` are the label values allowed at first; more are declared as engines
     tell them. What was not declared is counted under ``other``.
+
+    The gauges are plain attributes, set by whoever knows them; None is not shown.
     """
 
     def __init__(
-        self, *, version: str, models: Iterable[str] = (), engines: Iterable[str] = ()
+        self,
+        *,
+        version: str = __version__,
+        models: Iterable[str] = (),
+        engines: Iterable[str] = (),
     ) -> None:
+        self.open_streams: int | None = None
+        self.open_connections: int | None = None
+        self.upstream_connections: int | None = None
+        self.requests_running: int | None = None
+        self.engines_ready: int | None = None
+        self.usage_records_kept: int | None = None
+        self.log_lines_dropped: int | None = None
         self._version = version
         self._models: set[str] = set()
         self._engines: set[str] = set()
@@ -100,7 +114,6 @@ class Metrics(Collector):
         self._engine_failures: dict[tuple[str, str], int] = {}
         self._limits: dict[str, int] = {}
         self._retries = 0
-        self._gauges: dict[str, Callable[[], float]] = {}
         self.declare_models(models)
         self.declare_engines(engines)
 
@@ -111,11 +124,6 @@ class Metrics(Collector):
     def declare_engines(self, names: Iterable[str]) -> None:
         """Give these engines series of their own, up to LABEL_VALUES_MAX in all."""
         _declare(self._engines, names)
-
-    def watch(self, gauge: MetricSpec, read: Callable[[], float]) -> None:
-        """Ask ``read`` for the value of ``gauge`` at each scrape."""
-        assert gauge in spec.GAUGES, gauge
-        self._gauges[gauge.name] = read
 
     def record(self, record: UsageRecord) -> None:
         """Count one ended request."""
@@ -202,8 +210,9 @@ class Metrics(Collector):
         retries.add_metric([], self._retries)
         yield from (failures, limits, retries)
         for gauge in spec.GAUGES:
-            if gauge.name in self._gauges:
-                yield GaugeMetricFamily(gauge.name, gauge.help, self._gauges[gauge.name]())
+            value: int | None = getattr(self, gauge.name.removeprefix("filature_"))
+            if value is not None:
+                yield GaugeMetricFamily(gauge.name, gauge.help, value)
         build = GaugeMetricFamily(spec.BUILD_INFO.name, spec.BUILD_INFO.help, labels=["version"])
         build.add_metric([self._version], 1)
         yield build

@@ -27,7 +27,7 @@ class UsageRecord:
     outcome: str
     status: int
     """The HTTP status that the client was sent, 0 when none was."""
-    streamed: bool
+    streamed: bool = False
     prompt: int = 0
     """Tokens, cached ones included."""
     cached: int = 0

@@ -9,7 +9,7 @@ from filature.telemetry.metrics import Metrics
 
 def make_server(port: int = 0) -> AdminServer:
     metrics = Metrics(version="1.2.3")
-    return AdminServer(metrics, health=lambda: {"engines": 2}, host="127.0.0.1", port=port)
+    return AdminServer(metrics, "127.0.0.1", port, health=lambda: {"engines": 2})
 
 
 async def get(server: AdminServer, path: str) -> httpx.Response:

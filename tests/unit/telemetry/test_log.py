@@ -69,11 +69,12 @@ def test_a_stream_that_fails_is_given_up_and_counted() -> None:
     assert log.lines_dropped == 1
 
 
-def test_no_stream_keeps_nothing() -> None:
-    log = RequestLog(None)
+def test_a_log_that_is_off_keeps_nothing() -> None:
+    stream = io.BytesIO()
+    log = RequestLog(stream, enabled=False)
     log.write(record())
     log.flush()
-    assert log.lines_dropped == 0
+    assert (stream.getvalue(), log.lines_dropped) == (b"", 0)
 
 
 def test_messages_are_json_with_their_extras(root_logger: logging.Logger) -> None:

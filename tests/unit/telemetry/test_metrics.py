@@ -156,12 +156,11 @@ def test_estimates_and_unprocessed_bytes() -> None:
     assert read("filature_unprocessed_bytes_total", CHAT) == 12
 
 
-def test_gauges_are_read_when_scraped() -> None:
+def test_gauges_show_what_was_set_last_and_nothing_before() -> None:
     metrics = make()
-    streams = [3]
-    metrics.watch(spec.OPEN_STREAMS, lambda: streams[0])
     registry = registry_of(metrics)
-    streams[0] = 5
+    assert registry.get_sample_value("filature_open_streams") is None
+    metrics.open_streams = 5
     assert registry.get_sample_value("filature_open_streams") == 5
 
 
@@ -171,7 +170,7 @@ def test_the_exposition_shows_what_the_specs_say_and_nothing_else() -> None:
     metrics.engine_failed("e", "connect")
     metrics.limit_reached("x")
     for gauge in spec.GAUGES:
-        metrics.watch(gauge, lambda: 1)
+        setattr(metrics, gauge.name.removeprefix("filature_"), 1)
     text = metrics.exposition(registry_of(metrics)).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     names = {metric.name.removesuffix("_total"): metric for metric in spec.ALL}
