@@ -4,7 +4,7 @@ llhttp (by httptools) judges the syntax of a head; the rules below are stricter 
 could disagree about where a message ends (RFC 9112, sections 3.2, 5, 6 and 11.2):
 
 - lines end in CRLF: a bare CR or LF anywhere in a head is refused, and so is obsolete folding;
-- ``Content-Length`` is digits, and stands at most once; ``Transfer-Encoding`` is exactly
+- ``Content-Length`` is a plain decimal number, and stands at most once; ``Transfer-Encoding`` is exactly
   ``chunked``, at most once, never beside ``Content-Length`` and never in HTTP/1.0;
 - a request has exactly one ``Host`` (HTTP/1.0: at most one);
 - the version is 1.0 or 1.1.
@@ -34,8 +34,8 @@ _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _TARGET: Final = re.compile(rb"(?:https?://(?P<host>[^/?#]+))?(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?")
 _TARGET_BYTES: Final = re.compile(rb"[!-~]+")
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_DIGITS: Final = re.compile(rb"[0-9]{1,16}")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 _SIZE_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
@@ -43,6 +43,7 @@ _SIZE_LINE: Final = re.compile(
     rb"(?:[ \t]*=[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\"))?)*)"
 )
 _TRAILER_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
+_NOT_IN_TRAILERS: Final = (b"content-length", b"transfer-encoding", b"host")
 _SIZE, _DATA, _TRAILER = "size", "data", "trailer"
 """What a ChunkedDecoder expects next: a size line, a chunk's data and its line end, the trailer."""
 _PLAIN_SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
@@ -219,10 +220,10 @@ def _check_host(seen: _Headers, http_minor: int, authority: bytes) -> None:
     host = seen.fields.get(b"host", b"")
     if host and not _HOST.fullmatch(host):
         raise ProtocolError("malformed Host header")
-    if not host and not authority and http_minor == 1:
+    if not host and http_minor == 1:
         raise ProtocolError("the Host header is empty")
-    if authority and not _HOST.fullmatch(authority):
-        raise ProtocolError("malformed authority in the request target")
+    if authority and authority.lower() != host.lower():
+        raise ProtocolError("the request target and the Host header name different hosts")
 
 
 def _framing(seen: _Headers, http_minor: int) -> tuple[int | None, bool]:
@@ -233,14 +234,14 @@ def _framing(seen: _Headers, http_minor: int) -> tuple[int | None, bool]:
         if lengths:
             raise ProtocolError("both Content-Length and Transfer-Encoding")
         if encodings > 1 or seen.fields[b"transfer-encoding"].lower() != b"chunked":
-            raise ProtocolError("the only transfer coding served is chunked", 501)
+            raise ProtocolError("the only transfer coding served is chunked")
         if http_minor == 0:
             raise ProtocolError("Transfer-Encoding in HTTP/1.0")
         return None, True
     if not lengths:
         return None, False
     value = seen.fields[b"content-length"]
-    if lengths > 1 or not _DIGITS.fullmatch(value) or int(value) > CONTENT_LENGTH_MAX:
+    if lengths > 1 or not _LENGTH.fullmatch(value) or int(value) > CONTENT_LENGTH_MAX:
         raise ProtocolError("malformed Content-Length")
     return int(value), False
 
@@ -365,3 +366,5 @@ class ChunkedDecoder:
             self.done = True
         elif not _TRAILER_LINE.fullmatch(line, 0, len(line) - 2):
             raise ProtocolError("malformed trailer")
+        elif line.partition(b":")[0].lower() in _NOT_IN_TRAILERS:
+            raise ProtocolError("a field that frames or routes a message in its trailer")
