@@ -1,0 +1,61 @@
+// What an SDK of Node.js is asked and what came out of it: the counterpart of ask.py.
+
+export const API_KEY = "sk-test";
+
+export const WEATHER_TOOL = {
+  name: "get_weather",
+  description: "The weather in a city.",
+  parameters: {
+    type: "object",
+    properties: { city: { type: "string" } },
+    required: ["city"],
+    additionalProperties: false,
+  },
+};
+
+/** An empty `Seen`, as ask.py describes it. */
+export function newSeen() {
+  return {
+    text: "", pieces: 0, finish: null, usage: {}, tool_calls: [], vector: 0, error: null, attempts: 0,
+  };
+}
+
+/** What an application can read off an error of these SDKs. */
+export function seenError(error) {
+  const last = error.lastError ?? error; // the AI SDK wraps the last of several tries
+  const status = last.status ?? last.statusCode ?? null;
+  const code = last.code ?? last.data?.error?.code ?? null;
+  return {
+    kind: error.constructor?.name ?? "Error",
+    message: String(error.message ?? error),
+    status: typeof status === "number" ? status : null,
+    code: code === null ? null : String(code),
+  };
+}
+
+/** The global fetch, counting the requests into `seen.attempts`. */
+export function countingFetch(seen) {
+  return (url, init) => {
+    seen.attempts += 1;
+    return fetch(url, init);
+  };
+}
+
+/** Adds streamed pieces of tool calls up, by index. */
+export class ToolCalls {
+  #parts = new Map();
+
+  add(index, name, args) {
+    const part = this.#parts.get(index) ?? { name: "", arguments: "" };
+    part.name += name ?? "";
+    part.arguments += args ?? "";
+    this.#parts.set(index, part);
+  }
+
+  whole() {
+    return [...this.#parts.values()].map(({ name, arguments: text }) => ({
+      name,
+      arguments: JSON.parse(text),
+    }));
+  }
+}
