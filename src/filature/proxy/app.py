@@ -5,6 +5,7 @@ import logging
 import signal
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ class Proxy:
         )
         self._request_log = RequestLog()
         self.usage = RecentUsage(settings.usage_records_max)
-        self.metrics = Metrics()
+        self.metrics = Metrics(engines=[engine.name for engine in self.engines.engines])
         plane = DataPlane(
             engines=self.engines,
             clock=self._clock,
@@ -80,8 +81,16 @@ class Proxy:
 
     def _each_tick(self, now: float) -> None:
         self._request_log.flush()
-        self.metrics.open_streams = self._open.streams
-        self.metrics.open_connections = len(self._downstream.connections)
+        metrics, engines = self.metrics, self.engines.engines
+        metrics.open_streams = self._open.streams
+        metrics.open_connections = len(self._downstream.connections)
+        metrics.requests_running = sum([engine.running for engine in engines])
+        metrics.engines_ready = sum(
+            [engine.reachable and bool(engine.models) for engine in engines]
+        )
+        metrics.usage_records_kept = len(self.usage)
+        metrics.log_lines_dropped = self._request_log.lines_dropped
+        metrics.declare_models(self.engines.models())
 
     async def start(self) -> None:
         """Listen and begin to watch the engines. Raises OSError when a port is taken."""
@@ -129,17 +138,20 @@ class Proxy:
         self._request_log.flush()
 
 
-async def serve(settings: ProxySettings, started: asyncio.Event | None = None) -> None:
-    """Run a proxy until SIGTERM or SIGINT, then drain; a second signal ends it at once."""
+async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None = None) -> None:
+    """Run a proxy until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+
+    ``started`` is called once, as soon as the ports are open. Raises OSError when one is taken.
+    """
     proxy = Proxy(settings)
-    await proxy.start()
-    if started is not None:
-        started.set()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
+        await proxy.start()
+        if started is not None:
+            started(proxy)
         await stop.wait()
         stop.clear()
         drained = asyncio.ensure_future(proxy.drain())
