@@ -45,7 +45,8 @@ class Proxy:
             ),
             self._clock,
         )
-        self._request_log = RequestLog()
+        quiet = settings.log_level in ("warning", "error")
+        self._request_log = RequestLog(None if quiet else sys.stderr.buffer)
         self.usage = RecentUsage(settings.usage_records_max)
         self.metrics = Metrics(engines=[engine.name for engine in self.engines.engines])
         plane = DataPlane(
@@ -58,6 +59,7 @@ class Proxy:
             wall=time.time,
             timer=time.perf_counter,
             open=self._open,
+            metrics=self.metrics,
         )
         routes = Routes(
             plane,

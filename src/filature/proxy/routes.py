@@ -98,50 +98,37 @@ class Routes:
     def _serve_dialect(
         self, connection: DownstreamConnection, head: RequestHead, dialect: Dialect, body: bytes
     ) -> None:
-        request_id = self._ids.next()
-        started = self._plane.timer()
-        client_id: str | None = None
-        model = ""
+        plane = self._plane
+        record = UsageRecord(
+            id=self._ids.next(),
+            client_request_id=None,
+            dialect=dialect.value,
+            model="",
+            engine="",
+            outcome=Outcome.REFUSED.value,
+            status=0,
+            streamed=False,
+            started_at=plane.wall(),
+        )
         try:
-            client_id = _client_id(head)
+            record.client_request_id = _client_id(head)
             if self._is_draining():
                 raise Unavailable("This server is shutting down.", code="draining")
             request = parse_request(dialect, body, self._limits)
-            model = request.model
+            record.model = request.model
             if request.request_guid is not None:
-                client_id = _checked_id(request.request_guid.encode(), "request_guid")
+                record.client_request_id = _checked_id(
+                    request.request_guid.encode("utf-8", "replace"), "request_guid"
+                )
         except FilatureError as error:
-            lines = self._header_lines(head, request_id, client_id)
-            self._record_refusal(request_id, client_id, dialect, model, error, started)
+            record.status = error.status
+            record.error_code = error.code
+            plane.record(record)
+            lines = self._header_lines(head, record.id, record.client_request_id)
             self._answer_error(connection, head, error, dialect, lines)
             return
-        lines = self._header_lines(head, request_id, client_id)
-        Exchange(self._plane, connection, head, request, request_id, client_id, lines).start()
-
-    def _record_refusal(
-        self,
-        request_id: RequestId,
-        client_id: str | None,
-        dialect: Dialect,
-        model: str,
-        error: FilatureError,
-        started: float,
-    ) -> None:
-        total_s = self._plane.timer() - started
-        self._plane.record(
-            UsageRecord(
-                id=request_id,
-                client_request_id=client_id,
-                dialect=dialect.value,
-                model=model,
-                engine="",
-                outcome=Outcome.REFUSED.value,
-                status=error.status,
-                started_at=self._plane.wall() - total_s,
-                total_s=total_s,
-                error_code=error.code,
-            )
-        )
+        lines = self._header_lines(head, record.id, record.client_request_id)
+        Exchange(plane, connection, head, request, record, lines).start()
 
     # pages
 

@@ -9,6 +9,7 @@ from filature.answer.pricing import Tariff
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import EngineDirectory
 from filature.relay.limits import RelayLimits
+from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
 
@@ -53,3 +54,4 @@ class DataPlane:
     timer: Callable[[], float]
     """A monotonic time in seconds, of high resolution."""
     open: OpenStreams
+    metrics: Metrics

@@ -58,6 +58,7 @@ class UpstreamPool:
         self._idle: list[UpstreamConnection] = []
         self._connecting: dict[Caller, asyncio.Task[None]] = {}
         self._closed = False
+        self.open_connections = 0
         clock.each_tick(self._close_stale)
 
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
@@ -171,6 +172,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # asyncio hands a stream protocol a stream transport
         self.transport = cast(asyncio.Transport, transport)
+        self._pool.open_connections += 1
 
     def data_received(self, data: bytes) -> None:
         caller = self._caller
@@ -199,6 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.open_connections -= 1
         self._pool.forget(self)
         caller, request = self._caller, self._request
         if caller is None:

@@ -1,0 +1,50 @@
+"""What an answer comes to when it has ended: its usage and cost, in its record."""
+
+from typing import Final
+
+from filature.answer.postprocessor import AnswerPostprocessor
+from filature.answer.pricing import Tariff, cost_of
+from filature.relay.engines import ServedModel
+from filature.relay.outcome import Outcome
+from filature.request.parse import ParsedRequest
+from filature.telemetry.record import UsageRecord
+from filature.wire.dialect import Dialect
+
+_RATIO_WEIGHT: Final = 0.1
+"""Of a new answer in a model's running mean of bytes per token."""
+
+
+def account(
+    record: UsageRecord,
+    answer: AnswerPostprocessor,
+    outcome: Outcome,
+    tariff: Tariff,
+    request: ParsedRequest,
+    model: ServedModel | None,
+) -> None:
+    """Write usage and cost into ``record``, as ``money.md`` ("Who pays") has it for the outcome.
+
+    A failed answer costs nothing; a client that left before the engine's first event owes nothing.
+    """
+    record.events = answer.data_events
+    record.unprocessed_bytes = answer.unprocessed_bytes
+    if request.dialect is Dialect.COUNT_TOKENS:
+        return
+    if not answer.data_events and outcome is not Outcome.COMPLETED:
+        return
+    usage = answer.usage
+    record.prompt = usage.prompt
+    record.cached = usage.cached
+    record.completion = usage.completion
+    record.reasoning = usage.reasoning
+    record.estimated = usage.estimated
+    if outcome.is_charged:
+        cost = cost_of(usage, tariff)
+        record.prompt_cost = cost.prompt
+        record.completion_cost = cost.completion
+        record.total_cost = cost.total
+    if outcome is Outcome.COMPLETED and model is not None and not usage.estimated:
+        content_bytes = answer.content_bytes
+        if usage.completion > 0 and content_bytes > 0:
+            ratio = content_bytes / usage.completion
+            model.bytes_per_token += _RATIO_WEIGHT * (ratio - model.bytes_per_token)
