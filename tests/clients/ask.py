@@ -17,6 +17,10 @@ WEATHER_TOOL: Mapping[str, Any] = {
 """The one tool that is offered: name, description and JSON schema, which every dialect wraps."""
 
 
+WEATHER_CALL: Mapping[str, Any] = {"id": "call_1", "arguments": {"city": "Lyon"}}
+"""The call that a tool's result answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request through one SDK, in terms that all dialects have."""
@@ -26,6 +30,8 @@ class Ask:
     stream: bool = False
     tools: bool = False
     """Offer the one tool; the engine then calls it."""
+    tool_result: str | None = None
+    """Go on after a call of the tool that gave this."""
     invalid: bool = False
     """Say something that must be refused with 400 before an engine is asked."""
     stop_after: int | None = None

@@ -83,13 +83,19 @@ ENTRY_POINTS: dict[str, Traits] = {
         "openai embeddings", "openai", "embeddings", streams=False, tools=False
     ),
     "anthropic.messages": _node("@anthropic-ai/sdk", "@anthropic-ai/sdk", "messages"),
-    "ai.chat": _node("ai, @ai-sdk/openai chat", "@ai-sdk/openai", "chat"),
+    # This provider's schemas for chat and completions drop what they do not know.
+    "ai.chat": _node("ai, @ai-sdk/openai chat", "@ai-sdk/openai", "chat", shows_cost=()),
     "ai.completions": _node(
-        "ai, @ai-sdk/openai completions", "@ai-sdk/openai", "completions", tools=False
+        "ai, @ai-sdk/openai completions",
+        "@ai-sdk/openai",
+        "completions",
+        tools=False,
+        shows_cost=(),
     ),
     "ai.responses": _node("ai, @ai-sdk/openai responses", "@ai-sdk/openai", "responses"),
     "ai.compatible": _node("ai, @ai-sdk/openai-compatible", "@ai-sdk/openai-compatible", "chat"),
-    "ai.messages": _node("ai, @ai-sdk/anthropic", "@ai-sdk/anthropic", "messages"),
+    # Clamps the temperature itself.
+    "ai.messages": _node("ai, @ai-sdk/anthropic", "@ai-sdk/anthropic", "messages", refuses=False),
     "ai.embeddings": _node(
         "ai, @ai-sdk/openai-compatible embeddings",
         "@ai-sdk/openai-compatible",

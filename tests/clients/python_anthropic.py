@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import anthropic
-from ask import WEATHER_TOOL, Ask, Seen, Traits
+from ask import WEATHER_CALL, WEATHER_TOOL, Ask, Seen, Traits
 from python_openai import (
     API_KEY,
     TIMEOUT_S,
@@ -24,11 +24,28 @@ def _client_arguments(base_url: str, ask: Ask) -> dict[str, Any]:
     }
 
 
+def _messages(ask: Ask) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": ask.prompt}]
+    if ask.tool_result is not None:
+        call = {
+            "type": "tool_use",
+            "id": WEATHER_CALL["id"],
+            "name": WEATHER_TOOL["name"],
+            "input": WEATHER_CALL["arguments"],
+        }
+        result = {"type": "tool_result", "tool_use_id": call["id"], "content": ask.tool_result}
+        messages += [
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result]},
+        ]
+    return messages
+
+
 def _message_arguments(ask: Ask) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": ask.model,
         "max_tokens": 4096,
-        "messages": [{"role": "user", "content": ask.prompt}],
+        "messages": _messages(ask),
     }
     if ask.tools:
         arguments["tools"] = [

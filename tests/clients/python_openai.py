@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
-from ask import WEATHER_TOOL, Ask, Seen, SeenError, Traits
-from langchain_core.messages import AIMessageChunk
+from ask import WEATHER_CALL, WEATHER_TOOL, Ask, Seen, SeenError, Traits
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
+from langchain_core.messages.tool import tool_call
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 API_KEY = "sk-test"
@@ -67,10 +74,26 @@ def _async_client(base_url: str, ask: Ask, seen: Seen) -> openai.AsyncOpenAI:
     )
 
 
+def chat_messages(ask: Ask) -> list[dict[str, Any]]:
+    """The conversation so far, in the dialect of chat completions."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": ask.prompt}]
+    if ask.tool_result is not None:
+        function = {
+            "name": WEATHER_TOOL["name"],
+            "arguments": json.dumps(WEATHER_CALL["arguments"]),
+        }
+        call = {"id": WEATHER_CALL["id"], "type": "function", "function": function}
+        messages += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call["id"], "content": ask.tool_result},
+        ]
+    return messages
+
+
 def _chat_arguments(ask: Ask) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": ask.model,
-        "messages": [{"role": "user", "content": ask.prompt}],
+        "messages": chat_messages(ask),
     }
     if ask.tools:
         arguments["tools"] = [FUNCTION_TOOL]
@@ -240,8 +263,24 @@ class OpenAICompletions:
             seen.finish = choice.finish_reason or seen.finish
 
 
+def _responses_input(ask: Ask) -> str | list[dict[str, Any]]:
+    if ask.tool_result is None:
+        return ask.prompt
+    call_id = WEATHER_CALL["id"]
+    return [
+        {"role": "user", "content": ask.prompt},
+        {
+            "type": "function_call",
+            "call_id": call_id,
+            "name": WEATHER_TOOL["name"],
+            "arguments": json.dumps(WEATHER_CALL["arguments"]),
+        },
+        {"type": "function_call_output", "call_id": call_id, "output": ask.tool_result},
+    ]
+
+
 def _responses_arguments(ask: Ask) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"model": ask.model, "input": ask.prompt}
+    arguments: dict[str, Any] = {"model": ask.model, "input": _responses_input(ask)}
     if ask.tools:
         arguments["tools"] = [RESPONSES_TOOL]
     if ask.invalid:
@@ -342,6 +381,19 @@ class OpenAIEmbeddingsClient:
         return seen
 
 
+def _langchain_messages(ask: Ask) -> list[BaseMessage]:
+    messages: list[BaseMessage] = [HumanMessage(ask.prompt)]
+    if ask.tool_result is not None:
+        call = tool_call(
+            name=WEATHER_TOOL["name"], args=WEATHER_CALL["arguments"], id=WEATHER_CALL["id"]
+        )
+        messages += [
+            AIMessage("", tool_calls=[call]),
+            ToolMessage(ask.tool_result, tool_call_id=call["id"]),
+        ]
+    return messages
+
+
 class LangChainChat:
     """``ChatOpenAI`` on chat completions, or on the Responses API."""
 
@@ -375,9 +427,9 @@ class LangChainChat:
             runnable = model.bind_tools([FUNCTION_TOOL]) if ask.tools else model
             try:
                 if ask.stream:
-                    self._stream(runnable.stream(ask.prompt), ask, seen)
+                    self._stream(runnable.stream(_langchain_messages(ask)), ask, seen)
                 else:
-                    self._read(seen, runnable.invoke(ask.prompt))
+                    self._read(seen, runnable.invoke(_langchain_messages(ask)))
             except (openai.OpenAIError, ValueError) as error:
                 seen.error = seen_error(error)
         return seen

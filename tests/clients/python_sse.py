@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 from ask import WEATHER_TOOL, Ask, Seen, SeenError, Traits
 from httpx_sse import connect_sse
-
-API_KEY = "sk-test"
+from python_openai import API_KEY, TIMEOUT_S, chat_messages
 
 
 class HttpxSse:
@@ -19,7 +18,7 @@ class HttpxSse:
         seen = Seen(attempts=1)
         body: dict[str, Any] = {
             "model": ask.model,
-            "messages": [{"role": "user", "content": ask.prompt}],
+            "messages": chat_messages(ask),
         }
         if ask.tools:
             body["tools"] = [{"type": "function", "function": dict(WEATHER_TOOL)}]
@@ -27,7 +26,7 @@ class HttpxSse:
             body["temperature"] = -1
         url = base_url + "/chat/completions"
         headers = {"authorization": f"Bearer {API_KEY}"}
-        with httpx.Client(timeout=20.0, headers=headers) as client:
+        with httpx.Client(timeout=TIMEOUT_S, headers=headers) as client:
             if ask.stream:
                 self._stream(client, url, body, ask, seen)
             else:

@@ -28,7 +28,7 @@ compares what each sees with what it sees when it talks to the engine directly. 
 
 - **stream**, **unary**: the same text, finish and token counts as from the engine, and the cost in the
   usage where the SDK shows members that it does not know (`ok, cost`).
-- **tools**: a tool call, streamed and not, with the same arguments.
+- **tools**: a tool call with the same arguments, and the same answer to its result, streamed and not.
 - **error before the stream**: an unknown model (404), an invalid request (400, asked once although
   retries are allowed) and an engine that fails before its first token (5xx) raise the SDK's errors.
 - **error inside it**: after some text, an error frame from the engine and a cut connection each raise;

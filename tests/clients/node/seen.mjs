@@ -13,6 +13,48 @@ export const WEATHER_TOOL = {
   },
 };
 
+const CALL_ID = "call_1";
+const CALL_ARGUMENTS = { city: "Lyon" };
+
+/** The conversation so far, in the dialect of chat completions. */
+export function chatMessages(ask) {
+  const messages = [{ role: "user", content: ask.prompt }];
+  if (ask.tool_result !== null) {
+    const called = { name: WEATHER_TOOL.name, arguments: JSON.stringify(CALL_ARGUMENTS) };
+    messages.push(
+      {
+        role: "assistant",
+        content: null,
+        tool_calls: [{ id: CALL_ID, type: "function", function: called }],
+      },
+      { role: "tool", tool_call_id: CALL_ID, content: ask.tool_result },
+    );
+  }
+  return messages;
+}
+
+/** The same in the dialect of responses. */
+export function responsesInput(ask) {
+  if (ask.tool_result === null) return ask.prompt;
+  const args = JSON.stringify(CALL_ARGUMENTS);
+  return [
+    { role: "user", content: ask.prompt },
+    { type: "function_call", call_id: CALL_ID, name: WEATHER_TOOL.name, arguments: args },
+    { type: "function_call_output", call_id: CALL_ID, output: ask.tool_result },
+  ];
+}
+
+/** The same in the dialect of Anthropic messages. */
+export function anthropicMessages(ask) {
+  const messages = [{ role: "user", content: ask.prompt }];
+  if (ask.tool_result !== null) {
+    const call = { type: "tool_use", id: CALL_ID, name: WEATHER_TOOL.name, input: CALL_ARGUMENTS };
+    const result = { type: "tool_result", tool_use_id: CALL_ID, content: ask.tool_result };
+    messages.push({ role: "assistant", content: [call] }, { role: "user", content: [result] });
+  }
+  return messages;
+}
+
 /** An empty `Seen`, as ask.py describes it. */
 export function newSeen() {
   return {

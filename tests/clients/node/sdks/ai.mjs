@@ -3,7 +3,7 @@
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { embed, generateText, jsonSchema, streamText, tool } from "ai";
+import { embed, generateText, jsonSchema, isStepCount, streamText, tool } from "ai";
 
 import { API_KEY, WEATHER_TOOL, countingFetch, newSeen, seenError } from "../seen.mjs";
 
@@ -34,8 +34,15 @@ function settings(model, ask, signal) {
         [WEATHER_TOOL.name]: tool({
           description: WEATHER_TOOL.description,
           inputSchema: jsonSchema(WEATHER_TOOL.parameters),
+          ...(ask.tool_result !== null && { execute: () => ask.tool_result }),
         }),
       },
+    }),
+    ...(ask.tool_result !== null && {
+      // The SDK's own loop: it calls the tool and goes on with its result.
+      stopWhen: isStepCount(2),
+      // Else the provider refers to items by id, which a server that keeps nothing cannot resolve.
+      providerOptions: { openai: { store: false } },
     }),
     ...(ask.invalid && { temperature: -1 }),
   };
@@ -115,7 +122,6 @@ export async function embeddings(baseURL, ask) {
       model,
       value: ask.prompt,
       maxRetries: ask.max_retries,
-      ...(ask.invalid && { providerOptions: { filature: { user: 7 } } }),
     });
     seen.vector = embedding.length;
     seen.usage = { prompt_tokens: usage.tokens };

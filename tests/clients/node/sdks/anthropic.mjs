@@ -2,7 +2,9 @@
 
 import Anthropic, { AnthropicError } from "@anthropic-ai/sdk";
 
-import { API_KEY, WEATHER_TOOL, countingFetch, newSeen, seenError } from "../seen.mjs";
+import {
+  API_KEY, WEATHER_TOOL, anthropicMessages, countingFetch, newSeen, seenError,
+} from "../seen.mjs";
 
 export async function messages(baseURL, ask) {
   const seen = newSeen();
@@ -14,7 +16,7 @@ export async function messages(baseURL, ask) {
     fetch: countingFetch(seen),
   });
   const body = {
-    model: ask.model, max_tokens: 4096, messages: [{ role: "user", content: ask.prompt }],
+    model: ask.model, max_tokens: 4096, messages: anthropicMessages(ask),
   };
   if (ask.tools) {
     const { name, description, parameters } = WEATHER_TOOL;

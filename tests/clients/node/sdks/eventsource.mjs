@@ -2,7 +2,7 @@
 
 import { EventSourceParserStream } from "eventsource-parser/stream";
 
-import { API_KEY, ToolCalls, WEATHER_TOOL, countingFetch, newSeen } from "../seen.mjs";
+import { API_KEY, ToolCalls, WEATHER_TOOL, chatMessages, countingFetch, newSeen } from "../seen.mjs";
 
 function add(seen, calls, chunk) {
   seen.usage = chunk.usage ?? seen.usage;
@@ -23,7 +23,7 @@ export async function chat(baseURL, ask) {
   const seen = newSeen();
   const calls = new ToolCalls();
   const leaving = new AbortController();
-  const body = { model: ask.model, messages: [{ role: "user", content: ask.prompt }] };
+  const body = { model: ask.model, messages: chatMessages(ask) };
   if (ask.tools) body.tools = [{ type: "function", function: WEATHER_TOOL }];
   if (ask.invalid) body.temperature = -1;
   if (ask.stream) Object.assign(body, { stream: true, stream_options: { include_usage: true } });

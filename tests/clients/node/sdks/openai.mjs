@@ -2,7 +2,9 @@
 
 import OpenAI from "openai";
 
-import { API_KEY, ToolCalls, WEATHER_TOOL, countingFetch, newSeen, seenError } from "../seen.mjs";
+import {
+  API_KEY, ToolCalls, WEATHER_TOOL, chatMessages, countingFetch, newSeen, responsesInput, seenError,
+} from "../seen.mjs";
 
 function client(baseURL, ask, seen) {
   return new OpenAI({
@@ -25,7 +27,7 @@ const left = (ask, seen) => ask.stop_after && seen.pieces >= ask.stop_after;
 export async function chat(baseURL, ask) {
   const seen = newSeen();
   const calls = new ToolCalls();
-  const body = { model: ask.model, messages: [{ role: "user", content: ask.prompt }] };
+  const body = { model: ask.model, messages: chatMessages(ask) };
   if (ask.tools) body.tools = [{ type: "function", function: WEATHER_TOOL }];
   if (ask.invalid) body.temperature = -1;
   return guarded(seen, async () => {
@@ -102,7 +104,7 @@ export async function embeddings(baseURL, ask) {
 
 export async function responses(baseURL, ask) {
   const seen = newSeen();
-  const body = { model: ask.model, input: ask.prompt };
+  const body = { model: ask.model, input: responsesInput(ask) };
   if (ask.tools) body.tools = [{ type: "function", strict: true, ...WEATHER_TOOL }];
   if (ask.invalid) body.temperature = -1;
   const read = (response) => {
