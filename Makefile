@@ -27,7 +27,7 @@ test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=U
 	$(BIN)/python tests/engines/run.py $(ENGINES)
 
 test-clients: setup $(VENV)/.dev ## The chain with the real SDKs; CLIENTS="openai …" for some of them
-	tests/clients/run $(CLIENTS)
+	$(BIN)/python tests/clients/run.py $(CLIENTS)
 
 lint: setup $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check $(CODE)

@@ -1,0 +1,99 @@
+"""Writes the tables of docs/settings.md and docs/metrics.md from the code. ``--check`` only compares."""
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from filature.proxy.settings import ProxySettings
+from filature.telemetry.metric_specs import ALL
+
+DOCS = Path(__file__).resolve().parent
+
+SETTINGS_HEAD = """\
+# Settings
+
+Made from `filature/proxy/settings.py` by `make docs`; do not edit.
+
+Each is read from the environment variable; those that have an option of `filature up` can be given there, which counts more.
+Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
+
+| variable | option | default | meaning |
+| --- | --- | --- | --- |
+"""
+
+METRICS_HEAD = """\
+# Metrics
+
+Made from `filature/telemetry/metric_specs.py` by `make docs`; do not edit.
+
+`GET /metrics` on the admin port (10081), in Prometheus' text format. Names that begin with `gen_ai` are OpenTelemetry's semantic conventions
+for generative AI. Models and engines that were never seen on an engine are counted as `other`. Python's own `process_…` and `python_…` are there, too.
+
+| metric | kind | labels | meaning |
+| --- | --- | --- | --- |
+"""
+
+
+def settings_page() -> str:
+    options = _options_of_up()
+    rows = []
+    for name, field in ProxySettings.model_fields.items():
+        option = f"--{name.replace('_', '-').replace('engines', 'engine')}"
+        shown = f"`{option}`" if option in options else ""
+        default = _default(field.get_default(call_default_factory=True))
+        rows.append(f"| `FILATURE_{name.upper()}` | {shown} | {default} | {field.description} |\n")
+    return SETTINGS_HEAD + "".join(rows)
+
+
+def metrics_page() -> str:
+    rows = []
+    for metric in ALL:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |\n")
+    return METRICS_HEAD + "".join(rows)
+
+
+def pages() -> dict[Path, str]:
+    """What the generated files should hold."""
+    return {DOCS / "settings.md": settings_page(), DOCS / "metrics.md": metrics_page()}
+
+
+def _options_of_up() -> set[str]:
+    import typer
+
+    from filature.cli.main import app
+
+    group: Any = typer.main.get_command(app)
+    return {option for param in group.commands["up"].params for option in param.opts}
+
+
+def _default(value: object) -> str:
+    match value:
+        case None | []:
+            return ""
+        case bool():
+            return f"`{str(value).lower()}`"
+        case float() if value == int(value):
+            return f"`{int(value)}`"
+        case Decimal() | int() | float() | str():
+            return f"`{value}`"
+        case _:
+            raise TypeError(f"no way to show {value!r}")
+
+
+def main() -> int:
+    stale = 0
+    for path, text in pages().items():
+        if path.exists() and path.read_text() == text:
+            continue
+        if "--check" in sys.argv:
+            sys.stderr.write(f"{path.name} is not current: run `make docs`\n")
+            stale = 1
+        else:
+            path.write_text(text)
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())

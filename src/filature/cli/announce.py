@@ -1,0 +1,94 @@
+"""What ``filature up`` tells a person: where it listens, which engine answers, a request to paste."""
+
+import asyncio
+import json
+import shlex
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from filature.cli.demo_child import DemoChild
+    from filature.proxy.app import Proxy
+    from filature.proxy.settings import ProxySettings
+
+_ENGINE_WAIT_S: Final = 5.0
+"""Until it is said that no engine answers; then it is waited for silently."""
+_LOOK_S: Final = 0.05
+_MODELS_SHOWN_MAX: Final = 8
+
+
+class Announcement:
+    """Prints once when the ports are open, and once when an engine answers."""
+
+    def __init__(self, settings: "ProxySettings", demo: "DemoChild | None") -> None:
+        self._settings = settings
+        self._demo = demo
+        self._waiting: asyncio.Task[None] | None = None
+
+    def listening(self, proxy: "Proxy") -> None:
+        """To be called in the proxy's loop, as soon as its ports are open."""
+        settings = self._settings
+        scheme = "https" if settings.tls_cert else "http"
+        url = f"{scheme}://{_authority(settings.host, proxy.port)}"
+        admin = f"http://{_authority(settings.admin_host, proxy.admin_port)}"
+        _say(f"Filature listens at {url} (metrics: {admin}/metrics); Ctrl-C ends it.")
+        self._waiting = asyncio.get_running_loop().create_task(self._engines(proxy, url))
+
+    async def _engines(self, proxy: "Proxy", url: str) -> None:
+        if not await _within(_ENGINE_WAIT_S, proxy):
+            for engine in proxy.engines.engines:
+                if not engine.models:
+                    _say(f"Engine: {engine.name} does not answer yet; it is asked again and again.")
+            while not await _within(_ENGINE_WAIT_S, proxy):
+                pass
+        models = list(proxy.engines.models())
+        shown = ", ".join(models[:_MODELS_SHOWN_MAX])
+        if len(models) > _MODELS_SHOWN_MAX:
+            shown += f" and {len(models) - _MODELS_SHOWN_MAX} more"
+        if self._demo is not None:
+            _say(f"Engine: {self._demo.description}")
+        else:
+            _say("Engine: " + ", ".join(engine.name for engine in proxy.engines.engines))
+        _say(f"Models: {shown}")
+        settings = self._settings
+        _say(
+            f"Prices, in credits per million tokens: prompt {settings.price_in}, "
+            f"cached {settings.price_cached}, completion {settings.price_out}"
+        )
+        _say(f"\nTry it:\n{curl(url, models[0])}\n")
+
+
+async def _within(seconds: float, proxy: "Proxy") -> bool:
+    """Whether some engine's models are known within ``seconds``."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        if proxy.engines.is_ready and proxy.engines.models():
+            return True
+        await asyncio.sleep(_LOOK_S)
+    return False
+
+
+def curl(url: str, model: str) -> str:
+    """A streamed chat request, to be pasted into a shell."""
+    body = {
+        "model": model,
+        "stream": True,
+        "max_tokens": 30,
+        "messages": [{"role": "user", "content": "hi"}],
+    }
+    return (
+        "curl -sS -N -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(json.dumps(body, separators=(',', ':')))} {url}/v1/chat/completions"
+    )
+
+
+def _authority(host: str, port: int) -> str:
+    """What a client on this machine connects to."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
+        host = "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _say(text: str) -> None:
+    """Printed at once: what starts us may be reading a pipe."""
+    print(text, flush=True)

@@ -1,0 +1,39 @@
+"""``filature``: the commands put together. What a command does is in its own file."""
+
+from typing import Annotated
+
+import typer
+
+from filature import __version__
+from filature.cli import demo_engine, postprocess, up
+
+app = typer.Typer(
+    name="filature",
+    help="An OpenAI-compatible inference network: answers relayed unbroken, metered and priced.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"filature {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+for _group in (up, postprocess, demo_engine):
+    _group.register(app)
+
+if __name__ == "__main__":
+    app()
