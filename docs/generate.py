@@ -5,6 +5,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from filature.cli.main import app
 from filature.proxy.settings import ProxySettings
 from filature.telemetry.metric_specs import ALL
 
@@ -60,10 +63,6 @@ def pages() -> dict[Path, str]:
 
 
 def _options_of_up() -> set[str]:
-    import typer
-
-    from filature.cli.main import app
-
     group: Any = typer.main.get_command(app)
     return {option for param in group.commands["up"].params for option in param.opts}
 
