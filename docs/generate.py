@@ -18,8 +18,8 @@ SETTINGS_HEAD = """\
 
 Made from `filature/proxy/settings.py` by `make docs`; do not edit.
 
-Each is read from the environment variable; those that have an option of `filature up` can be given there, which counts more.
-Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
+Each is read from the environment variable; those that have an option of `filature up` can be given there,
+which counts more. Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
 
 | variable | option | default | meaning |
 | --- | --- | --- | --- |
@@ -30,8 +30,9 @@ METRICS_HEAD = """\
 
 Made from `filature/telemetry/metric_specs.py` by `make docs`; do not edit.
 
-`GET /metrics` on the admin port (10081), in Prometheus' text format. Names that begin with `gen_ai` are OpenTelemetry's semantic conventions
-for generative AI. Models and engines that were never seen on an engine are counted as `other`. Python's own `process_…` and `python_…` are there, too.
+`GET /metrics` on the admin port (10081), in Prometheus' text format. Names that begin with `gen_ai` are OpenTelemetry's
+semantic conventions for generative AI. Models that no engine told are counted as `other`, so that clients cannot make new
+series. Python's own `process_…` and `python_…` are there, too.
 
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |

@@ -22,14 +22,14 @@ _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "ascti
 
 
 class RequestLog:
-    """One line per request to ``stream`` (standard error), written in batches by ``flush``.
+    """One line per request to ``stream``, written in batches by ``flush``; None writes nowhere.
 
     ``flush`` is called from the coarse clock and at exit. A stream that fails is given up: serving
     goes on, and ``lines_dropped`` tells.
     """
 
-    def __init__(self, stream: BinaryIO | None = None, *, enabled: bool = True) -> None:
-        self._stream = (stream or sys.stderr.buffer) if enabled else None
+    def __init__(self, stream: BinaryIO | None) -> None:
+        self._stream = stream
         self._records: list[UsageRecord] = []
         self.lines_dropped = 0
 
