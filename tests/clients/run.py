@@ -2,7 +2,8 @@
 
 Python's SDKs and Node.js itself come from requirements/clients.txt into .venv-clients, the SDKs of
 Node.js from node/package-lock.json. Both are installed again only when their lock changes. With
-``--write`` the table goes to docs/clients.md; without, it must be what is there.
+``--write`` the table goes to docs/clients.md; without, it must be what is there. Words select rows or
+cases by their names, as in ``openai abort``; then no table is compared.
 """
 
 import argparse
@@ -69,7 +70,10 @@ def compare() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write docs/clients.md")
+    parser.add_argument("words", nargs="*", help="run only tests with any of these in their names")
     options, pytest_arguments = parser.parse_known_args()
+    if options.words:
+        pytest_arguments += ["-k", " or ".join(options.words)]
     if not (REPOSITORY / ".venv" / "bin" / "filature").exists():
         print("There is no .venv/bin/filature: run `make setup` first.", file=sys.stderr)
         return 2
