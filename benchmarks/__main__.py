@@ -1,0 +1,135 @@
+"""``python -m benchmarks``: the table of ``docs/performance.md``, measured here and now; options choose parts of it."""
+
+import argparse
+import os
+import platform
+import sys
+from pathlib import Path
+
+from benchmarks import measure, profiling, relays, report, shapes
+from benchmarks.machine import raise_open_files
+from benchmarks.measure import Effort
+from benchmarks.processes import StartFailed
+
+_QUICK = Effort(rounds=1, warm_s=1.0, seconds=0.4)
+_PARTS = (
+    *(shape.name for shape in shapes.CPU_SHAPES),
+    shapes.LATENCY.name,
+    shapes.IDLE.name,
+    "postprocessor",
+)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=_PARTS, help="one part; may be repeated")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=Effort.rounds,
+        help="turns of each relay (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=Effort.seconds,
+        help="measured per turn (default %(default)s)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test in seconds: no verdicts, fewer streams"
+    )
+    parser.add_argument(
+        "--pump", action="store_true", help="also a bare byte pump on uvloop: Python's floor"
+    )
+    parser.add_argument(
+        "--others", action="store_true", help="also the gateways that can be installed from PyPI"
+    )
+    parser.add_argument(
+        "--without-filature", action="store_true", help="nginx (and the others) alone"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="tell where the time goes in each chosen CPU shape"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results there too ('-': only as JSON)"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    return parser.parse_args()
+
+
+def _machine() -> dict[str, str]:
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "processor": f"{model}, {len(os.sched_getaffinity(0))} cores",
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "yardstick": relays.nginx_version(),
+    }
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _measured_names(options: argparse.Namespace) -> list[str]:
+    names = ["nginx"]
+    if not options.without_filature:
+        names.append("filature")
+    if options.pump:
+        names.append("pump")
+    return names
+
+
+def _run(options: argparse.Namespace) -> report.Report:
+    names = _measured_names(options)
+    effort = _QUICK if options.quick else Effort(options.rounds, Effort.warm_s, options.seconds)
+    chosen = set(options.only or _PARTS)
+    out = report.Report(_machine(), judged=not options.quick)
+    for shape in shapes.CPU_SHAPES:
+        if shape.name in chosen and not (options.quick and shape.load["connections"] > 300):
+            turns = measure.run_shape(shape, names, effort, _say)
+            out.add(report.cpu_rows(turns), turns.notes, shape=shape.name)
+    if shapes.LATENCY.name in chosen:
+        turns = measure.run_shape(shapes.LATENCY, ["direct", *names], effort, _say)
+        out.add(report.latency_rows(turns), turns.notes, shape=shapes.LATENCY.name)
+    if shapes.IDLE.name in chosen and not options.quick:
+        turns = measure.run_shape(shapes.IDLE, names, Effort(1, warm_s=6.0, seconds=0.5), _say)
+        out.add(report.memory_rows(turns), turns.notes, shape=shapes.IDLE.name)
+    if "postprocessor" in chosen:
+        from benchmarks import postprocessor  # noqa: PLC0415 - the relays are measurable without it
+
+        out.add(postprocessor.rows(3) if options.quick else postprocessor.rows())
+    return out
+
+
+def main() -> int:
+    options = _arguments()
+    raise_open_files()
+    try:
+        if options.profile:
+            for shape in shapes.CPU_SHAPES:
+                if shape.name in (options.only or ("stream-300", "unary")):
+                    print(
+                        profiling.profile(shape, "filature", Effort(seconds=options.seconds)),
+                        end="\n\n",
+                    )
+            return 0
+        out = _run(options)
+    except StartFailed as failure:
+        _say(f"benchmarks: {failure}")
+        return 1
+    only_json = options.json == Path("-")
+    print(out.as_json() if only_json else out.as_text())
+    if options.json and not only_json:
+        options.json.write_text(out.as_json() + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(out.as_markdown() + "\n", encoding="utf-8")
+    return 1 if any("FAILURES" in note for note in out.notes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The things measured: nginx, Filature and the bare byte pump, each between a generator and an engine."""
+
+import contextlib
+import os
+import shutil
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import raise_open_files
+from benchmarks.processes import (
+    ROOT,
+    START_TIMEOUT_S,
+    StartFailed,
+    announced_port,
+    children_of,
+    free_port,
+    running,
+    wait_until_ready,
+)
+
+BUILD = ROOT / "build" / "bench"
+_INSTALL_HINT = (
+    "nginx is not here and cannot be fetched; install it (apt-get install nginx, dnf install nginx)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A running relay: where it listens and whose CPU time and memory count as its own."""
+
+    name: str
+    port: int
+    pids: tuple[int, ...]
+
+
+Start = Callable[[int, int | None], AbstractContextManager[Relay]]
+"""Starts a relay in front of an engine's port, on a core."""
+
+
+def find_nginx() -> Path:
+    """The nginx program: the installed one, else one unpacked from the distribution's package into ``build/bench``.
+
+    Unpacking needs no root and starts no service. Raises StartFailed with what to do where that is impossible.
+    """
+    found = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if found:
+        return Path(found)
+    unpacked = BUILD / "nginx" / "usr" / "sbin" / "nginx"
+    if not unpacked.exists():
+        _unpack_nginx(unpacked)
+    return unpacked
+
+
+def _unpack_nginx(program: Path) -> None:
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise StartFailed(_INSTALL_HINT)
+    folder = BUILD / "package"
+    folder.mkdir(parents=True, exist_ok=True)
+    download = ["apt-get", "-qq", "download", "nginx"]
+    fetched = subprocess.run(download, cwd=folder, capture_output=True, check=False).returncode == 0
+    if not fetched and os.geteuid() == 0:  # the lists of packages may be old or missing
+        subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
+        fetched = (
+            subprocess.run(download, cwd=folder, capture_output=True, check=False).returncode == 0
+        )
+    packages = sorted(folder.glob("nginx_*.deb"))
+    if not (fetched and packages):
+        raise StartFailed(_INSTALL_HINT)
+    subprocess.run(["dpkg-deb", "-x", str(packages[-1]), str(BUILD / "nginx")], check=True)
+    if subprocess.run([str(program), "-v"], capture_output=True, check=False).returncode:
+        raise StartFailed(_INSTALL_HINT)
+
+
+def nginx_version() -> str:
+    done = subprocess.run([str(find_nginx()), "-v"], capture_output=True, text=True, check=True)
+    return done.stderr.strip().removeprefix("nginx version: ")
+
+
+@contextlib.contextmanager
+def nginx(engine_port: int, core: int | None) -> Iterator[Relay]:
+    """The yardstick, with ``benchmarks/nginx.conf``; only its worker counts."""
+    folder = BUILD / f"run-{os.getpid()}-{engine_port}"
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    template = string.Template((ROOT / "benchmarks" / "nginx.conf").read_text(encoding="ascii"))
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        template.substitute(
+            open_files=raise_open_files(),
+            folder=folder,
+            engine=f"127.0.0.1:{engine_port}",
+            port=port,
+        ),
+        encoding="ascii",
+    )
+    command = [str(find_nginx()), "-p", str(folder), "-c", str(configuration), "-e", "stderr"]
+    try:
+        with running(command, core=core) as child:
+            wait_until_ready(child, port, path="/v1/models", timeout_s=START_TIMEOUT_S)
+            workers = children_of(child.pid)
+            if len(workers) != 1:
+                msg = f"nginx has {len(workers)} workers instead of one"
+                raise StartFailed(msg)
+            yield Relay("nginx", port, tuple(workers))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
+    """``filature up`` with one static engine, metering and cost on, the log going nowhere."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    program = Path(sys.executable).with_name("filature")
+    port, admin_port = free_port(), free_port()
+    command = [
+        str(program),
+        "up",
+        "--engine",
+        f"http://127.0.0.1:{engine_port}",
+        "--port",
+        str(port),
+        "--admin-port",
+        str(admin_port),
+    ]
+    log = BUILD / "filature.log"
+    with running(command, core=core, log=log) as child:
+        wait_until_ready(child, port, path="/ready", timeout_s=START_TIMEOUT_S)
+        time.sleep(0.5)  # its first questions to the engine are not part of the load
+        yield Relay("filature", port, (child.pid,))
+
+
+@contextlib.contextmanager
+def pump(engine_port: int, core: int | None) -> Iterator[Relay]:
+    """The bare byte pump of ``benchmarks/pump.py``."""
+    command = [sys.executable, "-m", "benchmarks.pump", "--engine-port", str(engine_port)]
+    with running(command, core=core) as child:
+        yield Relay("pump", announced_port(child), (child.pid,))
+
+
+RELAYS: dict[str, Start] = {"nginx": nginx, "filature": filature, "pump": pump}

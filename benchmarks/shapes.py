@@ -1,0 +1,114 @@
+"""The load shapes and the targets, as data. ``docs/performance.md`` explains them."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from benchmarks.engine import EngineOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``ratio_max`` times what nginx takes; ``later`` is the next aim, not judged."""
+
+    ratio_max: float
+    later: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One load: what the engine does, what the generator does, what is counted.
+
+    ``unit`` is what CPU time is divided by. ``paced_per_s`` is the rate the pacing asks for, in units per second;
+    ``None`` for closed loops, which go as fast as they can.
+    """
+
+    name: str
+    title: str
+    unit: str
+    engine: EngineOptions
+    load: dict[str, Any] = field(default_factory=dict)
+    target: Target | None = None
+    paced_per_s: float | None = None
+
+
+def _streams(count: int) -> dict[str, Any]:
+    return {"connections": count, "stream": True}
+
+
+_AT_END: Final = EngineOptions()
+_ON_EVERY: Final = EngineOptions(usage_on_every_event=True)
+_PER_STREAM_PER_S: Final = 50.0
+
+CPU_SHAPES: Final = (
+    tuple(
+        Shape(
+            f"stream-{count}",
+            f"{count} streams, 50 events at 20 ms, usage at the end",
+            "event",
+            _AT_END,
+            {**_streams(count), "include_usage": True},
+            Target(1.3, 1.15),
+            count * _PER_STREAM_PER_S,
+        )
+        for count in (300, 1000)
+    )
+    + tuple(
+        Shape(
+            f"continuous-{count}",
+            f"{count} streams, usage on every event, stripped",
+            "event",
+            _ON_EVERY,
+            _streams(count),
+            Target(1.6),
+            count * _PER_STREAM_PER_S,
+        )
+        for count in (300, 1000)
+    )
+    + (
+        Shape(
+            "unary",
+            "unary, 32 connections, 400-byte answers, equal requests",
+            "request",
+            _AT_END,
+            {"connections": 32, "stream": False},
+            Target(1.7, 1.4),
+        ),
+        Shape(
+            "unary-varied",
+            "unary, the same with prompts of 32 lengths",
+            "request",
+            _AT_END,
+            {"connections": 32, "stream": False, "vary": True},
+            Target(1.7, 1.4),
+        ),
+        Shape(
+            "burst",
+            "32 streams in a closed loop, 50 events back to back",
+            "event",
+            EngineOptions(interval_s=0.0),
+            {**_streams(32), "include_usage": True},
+        ),
+    )
+)
+
+LATENCY: Final = Shape(
+    "latency",
+    "300 streams at 15,000 events/s, each event with its time of sending",
+    "event",
+    EngineOptions(stamped=True),
+    {**_streams(300), "include_usage": True, "stamped": True},
+    paced_per_s=300 * _PER_STREAM_PER_S,
+)
+LATENCY_TARGETS: Final = {"p50": Target(1.5), "p99": Target(2.0)}
+
+IDLE: Final = Shape(
+    "idle",
+    "5,000 open streams, one event each 5 s",
+    "stream",
+    EngineOptions(interval_s=5.0),
+    {**_streams(5000), "include_usage": True, "idle": True},
+)
+KIB_PER_STREAM_MAX: Final = 30.0
+MIB_IN_ALL_MAX: Final = 250.0
+
+POSTPROCESSOR_NS_MAX: Final = 1500.0
