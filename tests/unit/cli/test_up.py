@@ -1,0 +1,64 @@
+import json
+import shlex
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from filature import __version__
+from filature.cli.announce import curl
+from filature.cli.main import app
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"FILATURE_ENGINES": None}).invoke(app, arguments)
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"filature {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["up", "postprocess", "demo-engine"])
+def test_help_of_each_command(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--engine", "localhost:8000"], "--engine: engine 'localhost:8000': write it as http://"),
+        (["--engine", "ftp://h"], "write it as http://"),
+        (["--engine", "http://h:port"], "the port is not a number"),
+        (["--engine", "http://h", "--port", "70000"], "--port: "),
+        (["--engine", "http://h", "--price-in", "much"], "--price-in: "),
+        (["--engine", "http://h", "--price-in", "-1"], "--price-in: "),
+        (["--engine", "http://h", "--price-out", "0.0000000001"], "at most nine decimals"),
+        (["--engine", "http://h", "--tls-cert", "/nowhere"], "--tls-cert: there is no file"),
+        (["--engine", "http://h", "--engine-ca", "/nowhere"], "--engine-ca: there is no file"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_status_2(arguments: list[str], said: str) -> None:
+    result = run("up", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_all_wrong_options_are_named() -> None:
+    result = run("up", "--engine", "nonsense", "--price-in", "-1")
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        "--engine",
+        "--price-in",
+    ]
+
+
+def test_the_curl_to_paste_is_one_shell_word_per_argument() -> None:
+    words = shlex.split(curl("http://127.0.0.1:1", "it's a model"))
+    assert words[0] == "curl"
+    assert words[-1] == "http://127.0.0.1:1/v1/chat/completions"
+    body = json.loads(words[words.index("-d") + 1])
+    assert body["model"] == "it's a model"
+    assert body["stream"] is True
