@@ -1,14 +1,44 @@
 """Where a member of a JSON object stands in its text, so that an edit leaves the rest untouched.
 
 The text is known to be valid JSON (a parser accepted it) before anything here looks at it.
+
+Everything is linear in the length of the text. The patterns are possessive (``*+``): without that a
+string of some megabytes would cost the regular expression engine gigabytes of backtracking state.
 """
 
 import re
 from typing import Final, NamedTuple
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
-_SPACE: Final = b" \t\r\n"
-_KEY: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_SPACE: Final = rb"[ \t\r\n]*+"
+_TEXT: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
+"""What stands between the quotes of a string."""
+
+_STRING: Final = b'"' + _TEXT + b'"'
+_SCALAR: Final = rb"[^ \t\r\n,\]}\[{\"]++"
+"""A number or a literal: ends where its parent goes on."""
+
+_MEMBER: Final = re.compile(
+    _SPACE
+    + b'"('
+    + _TEXT
+    + b')"'
+    + _SPACE
+    + b":"
+    + _SPACE
+    + b"("
+    + _STRING
+    + b"|"
+    + _SCALAR
+    + b")?+",
+    re.DOTALL,
+)
+"""A member as far as its value's end; as far as its value's first bracket if it has one."""
+_COMMA: Final = re.compile(_SPACE + b",")
+_BRACKET: Final = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+"""A bracket, or a whole string so that brackets inside one are passed over."""
+
+_QUOTE: Final = 0x22
+_OPEN: Final = b"[{"
 
 
 class Member(NamedTuple):
@@ -22,46 +52,33 @@ class Member(NamedTuple):
 def members(text: bytes, start: int = 0) -> list[tuple[bytes, Member]]:
     """All members of the object whose ``{`` stands at or after ``start``, in order.
 
-    Keys are the raw bytes between the quotes, escapes not decoded; duplicates are kept. Linear in
-    the length of the object.
+    Keys are the raw bytes between the quotes, escapes not decoded; duplicates are kept.
     """
     found: list[tuple[bytes, Member]] = []
     position = text.index(b"{", start) + 1
-    while True:
-        key = _KEY.search(text, position)
-        end_of_object = _skip_space(text, position)
-        if text[end_of_object : end_of_object + 1] == b"}" or key is None:
-            return found
-        value_end = _value_end(text, key.end())
-        found.append((key.group(1), Member(key.start(), key.end(), value_end)))
-        position = _skip_space(text, value_end)
-        if text[position : position + 1] != b",":
-            return found
-        position += 1
+    while (member := _MEMBER.match(text, position)) is not None:
+        value_start = member.start(2)
+        if value_start < 0:
+            value_start = member.end()
+            value_end = _container_end(text, value_start)
+        else:
+            value_end = member.end()
+        found.append((member.group(1), Member(member.start(1) - 1, value_start, value_end)))
+        comma = _COMMA.match(text, value_end)
+        if comma is None:
+            break
+        position = comma.end()
+    return found
 
 
-def _skip_space(text: bytes, position: int) -> int:
-    while position < len(text) and text[position] in _SPACE:
-        position += 1
-    return position
-
-
-def _value_end(text: bytes, start: int) -> int:
-    """The offset just behind the value that starts at ``start``."""
+def _container_end(text: bytes, start: int) -> int:
+    """The offset just behind the array or object whose bracket stands at ``start``."""
     depth = 0
-    for token in _TOKEN.finditer(text, start):
-        first = token.group()[0]
-        if first == 0x22:  # a string
-            if depth == 0:
-                return token.end()
-        elif first in b"[{":
-            depth += 1
-        elif first in b"]}":
-            if depth == 0:  # a number or literal, closed by its parent's bracket
-                return len(text[: token.start()].rstrip(_SPACE))
-            depth -= 1
-            if depth == 0:
-                return token.end()
-        elif depth == 0:  # a number or literal, closed by a comma
-            return len(text[: token.start()].rstrip(_SPACE))
-    return len(text.rstrip(_SPACE))
+    for token in _BRACKET.finditer(text, start):
+        byte = text[token.start()]
+        if byte == _QUOTE:
+            continue
+        depth += 1 if byte in _OPEN else -1
+        if depth == 0:
+            return token.end()
+    raise ValueError("not valid JSON: a bracket is never closed")
