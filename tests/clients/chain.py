@@ -1,13 +1,11 @@
 """The chain that the SDKs are driven through: demo engines and ``filature up``, as real processes."""
 
-import json
 import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -55,25 +53,51 @@ def until(what: str, condition: Callable[[], bool], within_s: float) -> None:
         time.sleep(POLL_S)
 
 
-@dataclass(frozen=True, slots=True)
+def _aliases(models: Mapping[str, str]) -> str:
+    """As ``--engine`` takes them. An engine's model name may carry what the engine is to do."""
+    return ",".join(f"{alias}:{name}" for alias, name in models.items())
+
+
+FAILING_ONCE = [f"fails-once-{number}" for number in range(40)]
+"""At least one for each entry point."""
+
+FIRST_ENGINE: Mapping[str, str] = {
+    "demo": "demo",
+    "slow": "demo/tokens=1000;tokens_per_second=20",
+    "fails": "demo/status=503",
+    "fails-over": "demo/status=503",
+    "error-frame": "demo/fault=error-frame;after=3",
+    "cut": "demo/fault=cut;after=3",
+    **{name: f"demo/status=503;fail_times=1;key={name}" for name in FAILING_ONCE},
+}
+SECOND_ENGINE: Mapping[str, str] = {"fails-over": "demo"}
+
+
 class Chain:
     """``filature up`` in front of two demo engines; the second only serves what fails over."""
 
-    url: str
-    """Of the proxy, ending in ``/v1``."""
-    engine_url: str
-    """Of the first engine, ending in ``/v1``."""
-    second_engine_url: str
+    def __init__(self, proxy: str, engine: str) -> None:
+        self.url = proxy + "/v1"
+        self.engine_url = engine + "/v1"
+        """Of the first engine."""
+        self._failing_once = iter(FAILING_ONCE)
 
     def stats(self) -> dict[str, int]:
         """The first engine's own counters."""
-        root = self.engine_url.removesuffix("/v1")
-        stats: dict[str, int] = httpx.get(root + "/demo/stats").json()
+        stats: dict[str, int] = httpx.get(
+            self.engine_url.removesuffix("/v1") + "/demo/stats"
+        ).json()
         return stats
 
-    def post(self, body: dict[str, object]) -> httpx.Response:
-        """One chat completion without any SDK."""
-        return httpx.post(self.url + "/chat/completions", json=body, timeout=20.0)
+    def fails_once(self) -> str:
+        """A model on which the first request fails."""
+        return next(self._failing_once)
+
+    def forgive_first_engine(self) -> None:
+        """Make the first engine the first choice again: one that failed is set aside for a while,
+        and a success ends that."""
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
+        httpx.post(self.url + "/chat/completions", json=body).raise_for_status()
 
 
 @contextmanager
@@ -81,17 +105,13 @@ def chain() -> Iterator[Chain]:
     """Both engines and the proxy, all on ports that the system chose."""
     with ExitStack() as stack:
         start = stack.enter_context
-        first = start(server("engine-1", "demo-engine", "--scripted", "--port", "0"))
-        second = start(server("engine-2", "demo-engine", "--scripted", "--port", "0"))
-        proxy = start(
-            server(
-                "proxy",
-                "up",
-                "--port=0",
-                "--admin-port=0",
-                f"--engine={first}={json.dumps(0)}",
-                f"--engine={second}",
-            )
+        engine = ("demo-engine", "--backend=scripted", "--port=0")
+        first = start(server("engine-1", *engine))
+        second = start(server("engine-2", *engine))
+        engines = (
+            f"--engine={first}={_aliases(FIRST_ENGINE)}",
+            f"--engine={second}={_aliases(SECOND_ENGINE)}",
         )
+        proxy = start(server("proxy", "up", "--port=0", "--admin-port=0", *engines))
         until("the proxy is ready", lambda: httpx.get(proxy + "/ready").is_success, START_S)
-        yield Chain(proxy + "/v1", first + "/v1", second + "/v1")
+        yield Chain(proxy, first)
