@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,7 @@ class Proxy:
         metrics.open_streams = self._open.streams
         metrics.open_connections = len(self._downstream.connections)
         metrics.requests_running = sum([engine.running for engine in engines])
+        metrics.upstream_connections = sum([engine.pool.open_connections for engine in engines])
         metrics.engines_ready = sum(
             [engine.reachable and bool(engine.models) for engine in engines]
         )
@@ -99,11 +101,13 @@ class Proxy:
         settings = self.settings
         loop = asyncio.get_running_loop()
         self._clock.start(loop)
+        tls = _server_tls(settings.tls_cert, settings.tls_key)
         self._server = await loop.create_server(
             self._downstream,
             settings.host,
             settings.port,
-            ssl=_server_tls(settings.tls_cert, settings.tls_key),
+            ssl=tls,
+            ssl_handshake_timeout=settings.head_s if tls is not None else None,
             backlog=BACKLOG,
         )
         self.port = self._server.sockets[0].getsockname()[1]

@@ -20,7 +20,7 @@ from filature.relay.exchange import Exchange
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane, RequestIds
-from filature.relay.responses import error_response, response, status_line
+from filature.relay.responses import connection_line, error_response, response, status_line
 from filature.request.limits import RequestLimits
 from filature.request.parse import parse_request
 from filature.telemetry.record import UsageRecord
@@ -102,10 +102,10 @@ class Routes:
         record = UsageRecord(
             id=self._ids.next(),
             client_request_id=None,
-            dialect=dialect.value,
+            dialect=dialect,
             model="",
             engine="",
-            outcome=Outcome.REFUSED.value,
+            outcome=Outcome.REFUSED,
             status=0,
             streamed=False,
             started_at=plane.wall(),
@@ -156,6 +156,7 @@ class Routes:
                 body,
                 headers=lines,
                 keep_alive=keep_alive,
+                http_minor=head.http_minor,
                 send_body=head.method != "HEAD",
             )
         )
@@ -219,6 +220,7 @@ class Routes:
                 dialect,
                 headers=lines,
                 keep_alive=keep_alive,
+                http_minor=1 if head is None else head.http_minor,
                 send_body=head is None or head.method != "HEAD",
             )
         )
@@ -237,8 +239,7 @@ class Routes:
                 b"access-control-max-age: %d\r\n" % (methods, asked, _PREFLIGHT_AGE_S)
             )
         keep_alive = head.keep_alive and not connection.closes
-        if not keep_alive:
-            lines += b"connection: close\r\n"
+        lines += connection_line(keep_alive=keep_alive, http_minor=head.http_minor)
         connection.write(b"%b%b\r\n" % (status_line(204), lines))
         connection.answered(keep_alive)
 

@@ -29,6 +29,8 @@ from filature.relay.limits import RelayLimits
 from filature.relay.responses import CONTINUE
 
 NEVER: Final = math.inf
+_EMPTY_LINES: Final = (b"\r", b"\r\n", b"\r\n\r")
+"""Before a request's head: not the start of one yet."""
 
 
 class Answering(Protocol):
@@ -103,6 +105,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_plane",
         "_reading",
         "_reading_paused",
+        "_unsent_bytes",
         "busy",
         "deadline",
         "exchange",
@@ -128,6 +131,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._reading = False  # inside _read: guards against recursion by pipelining
         self._reading_paused = False
         self._lingering = False
+        self._unsent_bytes = 0  # what waited for the client when it was last looked at
 
     # asyncio.Protocol
 
@@ -146,7 +150,7 @@ class DownstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if self.busy:
+        if self.busy or self.writing_paused:
             self._buffer += data
             if len(self._buffer) > self.limits.pipelined_bytes_max and not self._reading_paused:
                 self._reading_paused = True
@@ -174,6 +178,9 @@ class DownstreamConnection(asyncio.Protocol):
         self.writing_paused = False
         if self.exchange is not None:
             self.exchange.client_resumed()
+        elif not (self.busy or self._lingering or self.transport.is_closing()):
+            self._await_request()
+            self._read_on()
 
     # for the service and the exchange
 
@@ -193,24 +200,34 @@ class DownstreamConnection(asyncio.Protocol):
         if not keep_alive or self._plane.draining:
             self._close()
             return
-        self.deadline = self._plane.clock.now + self.limits.idle_s
-        if self._buffer and not self._reading:
+        self._await_request()
+        if not self._reading:
+            self._read_on()
+
+    def took_something(self) -> bool:
+        """Whether less waits for the client than at the last call."""
+        before, self._unsent_bytes = self._unsent_bytes, self.transport.get_write_buffer_size()
+        return self._unsent_bytes < before
+
+    def _read_on(self) -> None:
+        """Go on with what was pipelined, unless the client leaves its answers lying."""
+        if self._buffer and not self.writing_paused:
             data, self._buffer = self._buffer, b""
             self._read(data)
-        if self._reading_paused and not self.busy:
+        if self._reading_paused and not self.busy and not self.writing_paused:
             self._reading_paused = False
             self.transport.resume_reading()
 
     def close_if_idle(self) -> None:
-        if not self.busy and self._head is None and not self._buffer:
-            self.transport.close()
+        if not self.busy and self._head is None and not self._buffer.strip(b"\r\n"):
+            self._shut()
 
     def end(self) -> None:
         """End the present answer, or the connection when there is none."""
         if self.exchange is not None:
             self.exchange.drain()
         else:
-            self.transport.close()
+            self._shut()
 
     def abort(self) -> None:
         """Close at once; the exchange is not told: it asked for it."""
@@ -221,12 +238,17 @@ class DownstreamConnection(asyncio.Protocol):
         self.deadline = NEVER
         if self.exchange is not None:
             self.exchange.tick(now)
+        elif self.writing_paused or self.transport.is_closing():
+            if self.took_something():
+                self.deadline = now + self.limits.client_stall_s
+            else:
+                self.transport.abort()  # the client left the end of its answer lying
         elif self._lingering:
-            self.transport.abort()
-        elif self._head is not None or self._buffer:
+            self._shut()
+        elif self._head is not None or self._buffer.strip(b"\r\n"):
             self._refuse(self._head, RequestTimeout())
         elif not self.busy:
-            self.transport.close()
+            self._shut()
 
     # reading requests
 
@@ -234,7 +256,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self._reading = True
         try:
-            while data and not self.busy and not self._lingering:
+            while data and not (self.busy or self._lingering or self.writing_paused):
                 if self.transport.is_closing():
                     return
                 data = self._read_head(data) if self._head is None else self._read_body(data)
@@ -249,12 +271,13 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> bytes:
         """Read a head, and the body if it is here; returns what is left for the next step."""
+        if data[:1] == b"\r":  # one empty line may come before a request (RFC 9112, 2.2)
+            if data in _EMPTY_LINES:
+                self._buffer = data
+                return b""
+            if data[:2] == b"\r\n" and data[2:3] != b"\r":
+                data = data[2:]
         end = data.find(b"\r\n\r\n")
-        if data[:1] in (b"\r", b"\n"):  # an empty line before the request line (RFC 9112, 2.2)
-            if data[:2] == b"\r\n":
-                return data[2:]
-            if data != b"\r":
-                raise ProtocolError("malformed request line")
         if end < 0 or end + 4 > HEAD_BYTES_MAX:
             if len(data) > HEAD_BYTES_MAX:
                 self._refuse(None, HeadTooLarge(f"the head is above {HEAD_BYTES_MAX} bytes"))
@@ -285,6 +308,16 @@ class DownstreamConnection(asyncio.Protocol):
         if head.expect_continue and len(data) == end:
             self.write(CONTINUE)
         return data[end:]
+
+    def _await_request(self) -> None:
+        """Set the deadline for the next request, or for what is left of the present one."""
+        if self.writing_paused:
+            self.took_something()
+            self.deadline = self._plane.clock.now + self.limits.client_stall_s
+        elif self._head is not None:
+            self._await_body()
+        else:
+            self.deadline = self._plane.clock.now + self.limits.idle_s
 
     def _await_body(self) -> None:
         next_byte = self._plane.clock.now + self.limits.body_idle_s
@@ -342,10 +375,16 @@ class DownstreamConnection(asyncio.Protocol):
         return self._lingering
 
     def _close(self) -> None:
-        if self._lingering and self.transport.can_write_eof():
+        if self._lingering:
             # closing with unread bytes would reset the connection and take the refusal with it
-            self.transport.write_eof()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
             self.deadline = self._plane.clock.now + self.limits.linger_s
         else:
-            self.transport.close()
+            self._shut()
 
+    def _shut(self) -> None:
+        """Close once the client has taken what waits for it, which it must do in time."""
+        self.transport.close()
+        self.took_something()
+        self.deadline = self._plane.clock.now + self.limits.client_stall_s

@@ -34,6 +34,10 @@ class EngineAddress:
     named_models: dict[str, str]
     """The client's name of a model → the engine's; empty: the engine is asked."""
 
+    @property
+    def default_port(self) -> int:
+        return 443 if self.tls else 80
+
     @staticmethod
     def parse(text: str) -> "EngineAddress":
         """Raises EngineAddressError."""
@@ -116,7 +120,7 @@ class Engine:
             Origin(address.host, address.port, tls if address.tls else None), clock, limits
         )
         host = f"[{address.host}]" if ":" in address.host else address.host
-        authority = host if address.port in (80, 443) else f"{host}:{address.port}"
+        authority = host if address.port == address.default_port else f"{host}:{address.port}"
         fixed = f"host: {authority}\r\naccept-encoding: identity\r\n"
         if api_key:
             fixed += f"authorization: Bearer {api_key}\r\n"
@@ -128,11 +132,12 @@ class Engine:
             for dialect in Dialect
         }
 
-    def post(self, dialect: Dialect, headers: bytes, body: bytes) -> bytes:
-        """A whole POST request; ``headers`` are complete lines."""
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (
+    def post(self, dialect: Dialect, request_id: bytes, lines: bytes, body: bytes) -> bytes:
+        """A whole POST request; ``lines`` are further header lines, each complete."""
+        return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             self._post_heads[dialect],
-            headers,
+            lines,
+            request_id,
             len(body),
             body,
         )

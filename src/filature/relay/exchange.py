@@ -31,13 +31,10 @@ from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
-from filature.wire.dialect import Dialect
 from filature.wire.engine_errors import read_error, read_error_body
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
-_CHECKS_PER_DEADLINE: Final = 4
-"""How often progress is looked at within the shortest deadline that depends on it."""
 _PING: Final = b": \n\n"
 _CLIENT_CLOSED: Final = 499
 """The status in the record of an answer that nobody was there to take; nginx's number."""
@@ -49,6 +46,7 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_collected",
+        "_collected_bytes",
         "_connection",
         "_content_type",
         "_ended",
@@ -62,7 +60,7 @@ class Exchange:
         "_plane",
         "_progress_at",
         "_progress_seen",
-        "_quiet_reads",
+        "_reads",
         "_record",
         "_reply",
         "_request",
@@ -100,9 +98,10 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._answer: AnswerPostprocessor | None = None
         self._collected: list[bytes] = []  # the body of an engine's refusal
+        self._collected_bytes = 0
         self._status = 0  # of the engine's answer; 0 until its head came
         self._content_type = b""
-        self._quiet_reads = 0  # reads that gave nothing to send yet
+        self._reads = 0  # those that were not simply the next chunk of an event stream
         self._first_content_at: float | None = None
         self._last_error: EngineError | None = None
         self._ended = False
@@ -117,6 +116,8 @@ class Exchange:
 
     def start(self) -> None:
         self._connection.exchange = self
+        if self._connection.writing_paused:  # an earlier answer is still to be taken
+            self._paused_at = self._plane.clock.now
         self._try_next_engine()
 
     # towards the engine
@@ -142,18 +143,12 @@ class Exchange:
         self._status = 0
         self._waiting_since = plane.clock.now
         self._schedule()
-        engine.pool.send(self, engine.post(request.dialect, self._engine_headers(), body))
-
-    def _engine_headers(self) -> bytes:
-        """The client's header lines that cross, by allow-list, and our request id."""
-        headers = self._head.headers
-        lines = b"x-request-id: %b\r\n" % self._record.id.encode("ascii")
-        accept, trace = headers.get(b"accept"), headers.get(b"traceparent")
-        if accept:
-            lines += b"accept: %b\r\n" % accept
-        if trace:
-            lines += b"traceparent: %b\r\n" % trace
-        return lines
+        head = self._head
+        lines = head.engine_lines
+        if lines is None:
+            lines = head.engine_lines = _lines_for_engine(head)
+        request_id = self._record.id.encode("ascii")
+        engine.pool.send(self, engine.post(request.dialect, request_id, lines, body))
 
     def _drop_engine(self, *, cancel: bool) -> None:
         """Let go of the engine, once per try; ``cancel`` where its answer has not ended."""
@@ -178,6 +173,7 @@ class Exchange:
         self._held_since = self._progress_at = self._plane.clock.now
         if head.status != 200:
             self._collected.clear()
+            self._collected_bytes = 0
         elif head.headers.get(b"content-encoding", b"identity") != b"identity":
             self._engine_failed(EngineFailed("The engine compressed its answer unasked."))
         else:
@@ -193,7 +189,7 @@ class Exchange:
             continuous_usage=request.continuous_usage,
             when_unrequested=plane.usage_when_unrequested,
             hold_until_content=self._reply.state is UNSENT,
-            tariff=plane.tariff if request.dialect is not Dialect.COUNT_TOKENS else None,
+            tariff=plane.tariff if request.dialect.is_metered else None,
             errors="take",
         )
         return AnswerPostprocessor(
@@ -220,18 +216,21 @@ class Exchange:
             else:
                 self._on_output(answer, out)
         else:
-            self._quiet_reads += 1
+            self._reads += 1
         if answer.error is not None:
             self._on_error_frame(answer.error)
 
     def _collect(self, payload: bytes) -> None:
-        self._quiet_reads += 1
-        if sum(map(len, self._collected)) < self._plane.limits.error_body_bytes_max:
-            self._collected.append(payload)
+        self._reads += 1
+        self._collected.append(payload)
+        self._collected_bytes += len(payload)
+        if self._collected_bytes > self._plane.limits.error_body_bytes_max:
+            self._on_refusal()
 
     def _on_output(self, answer: AnswerPostprocessor, out: bytes) -> None:
         """Output that is not simply the next chunk of a stream whose head is out."""
         reply = self._reply
+        self._reads += 1
         if self._first_content_at is None:
             self._first_content_at = self._plane.timer()
         if reply.state is not UNSENT:
@@ -248,8 +247,14 @@ class Exchange:
         self._reply.begin(self._content_type, first)
         self._sent_at = self._plane.clock.now
         self._plane.open.streams += 1
-        if self._reply.state is CHUNKED:
+        if self._reply.state is CHUNKED and not self._is_shapeless:
             self._write_chunk = self._connection.write
+
+    @property
+    def _is_shapeless(self) -> bool:
+        """Whether the answer is no event stream that could be followed event by event."""
+        answer = self._answer
+        return answer is None or answer.mode == "documents" or answer.overflowed
 
     def _on_error_frame(self, frame: object) -> None:
         told = read_error(frame)
@@ -257,6 +262,7 @@ class Exchange:
 
     def on_end(self) -> None:
         answer, engine, reply = self._answer, self._engine, self._reply
+        self._upstream = None  # it is its pool's again
         if answer is None:
             self._on_refusal()
             return
@@ -284,7 +290,7 @@ class Exchange:
         told = read_error_body(b"".join(self._collected))
         status = self._status
         if status in _PASSED_REFUSALS:
-            self._drop_engine(cancel=False)
+            self._drop_engine(cancel=True)
             message = told.message or "The engine refused the request."
             error = EngineRefused(message, status=status, param=told.param, code=told.code)
             self._fail(error, Outcome.REFUSED_BY_ENGINE)
@@ -293,10 +299,10 @@ class Exchange:
 
     def on_lost(self, reason: str) -> None:
         answer, reply = self._answer, self._reply
+        self._drop_engine(cancel=True)
         if answer is not None and reply.state is not UNSENT:
             tail = answer.finish(False)
             if answer.verdict(False).completed:
-                self._drop_engine(cancel=True)
                 reply.finish(tail)
                 self._end(Outcome.COMPLETED, 200)
                 return
@@ -344,8 +350,12 @@ class Exchange:
 
     def _fail(self, error: FilatureError, outcome: Outcome) -> None:
         """End with an error: as a response, or inside a stream as the dialect's error event."""
-        number = self._answer.next_sequence_number if self._answer is not None else 0
-        self._reply.fail(error, self._request.dialect, number)
+        answer = self._answer
+        if self._reply.state is not UNSENT and answer is not None and answer.mode == "documents":
+            self._connection.abort()  # half a document holds no error: it must not end properly
+        else:
+            number = answer.next_sequence_number if answer is not None else 0
+            self._reply.fail(error, self._request.dialect, number)
         self._end(outcome, error.status, error.code)
 
     # from the client (Answering)
@@ -374,7 +384,13 @@ class Exchange:
 
     def _schedule(self) -> None:
         limits = self._plane.limits
-        shortest = min(limits.progress_s, limits.ping_s, limits.hold_s, limits.client_stall_s)
+        shortest = min(
+            limits.first_byte_s,
+            limits.progress_s,
+            limits.ping_s,
+            limits.hold_s,
+            limits.client_stall_s,
+        )
         next_look = self._plane.clock.now + shortest / _CHECKS_PER_DEADLINE
         self._connection.deadline = min(next_look, self._request_deadline)
 
@@ -384,7 +400,9 @@ class Exchange:
         if now >= self._request_deadline:
             self._out_of_time()
         elif self._paused_at is not None:
-            if now - self._paused_at >= limits.client_stall_s:
+            if self._connection.took_something():
+                self._paused_at = now
+            elif now - self._paused_at >= limits.client_stall_s:
                 self._client_stalled()
         elif self._status == 0:
             if now - self._waiting_since >= limits.first_byte_s:
@@ -396,14 +414,19 @@ class Exchange:
 
     def _look_at_progress(self, now: float) -> None:
         limits, answer, reply = self._plane.limits, self._answer, self._reply
+        if self._is_shapeless:
+            self._write_chunk = None  # from here on reads are counted
         seen = self._progress()
+        # what precedes the first content may be the prefill of a long prompt
+        waits_for_content = answer is not None and not answer.has_content
+        patience_s = limits.first_byte_s if waits_for_content else limits.progress_s
         if seen != self._progress_seen:
             self._progress_seen = seen
             self._progress_at = self._sent_at = now
-        elif now - self._progress_at >= limits.progress_s:
-            self._engine_failed(EngineTimeout(f"No data came for {limits.progress_s:g} s."))
+        elif now - self._progress_at >= patience_s:
+            self._engine_failed(EngineTimeout(f"No data came for {patience_s:g} s."))
             return
-        if answer is None or answer.mode == "documents":
+        if answer is None or self._is_shapeless:
             return
         if reply.state is UNSENT:
             if self._request.stream and now - self._held_since >= limits.hold_s:
@@ -415,9 +438,7 @@ class Exchange:
     def _progress(self) -> int:
         """A number that grows with the answer's data; an event stream's comments do not count."""
         answer = self._answer
-        if answer is None or answer.mode == "documents":
-            return self._quiet_reads
-        return answer.data_events
+        return self._reads if answer is None or self._is_shapeless else answer.data_events
 
     def _out_of_time(self) -> None:
         self._drop_engine(cancel=True)
@@ -445,7 +466,7 @@ class Exchange:
         if self._reply.state is not UNSENT:
             plane.open.streams -= 1
             record.streamed = True
-        record.outcome = outcome.value
+        record.outcome = outcome
         record.status = status
         record.error_code = error_code
         record.total_s = plane.timer() - started
@@ -459,3 +480,11 @@ class Exchange:
         plane.record(record)
         if outcome is not Outcome.CLIENT_GONE and outcome is not Outcome.CLIENT_STALLED:
             self._connection.answered(self._reply.keep_alive)
+
+
+def _lines_for_engine(head: RequestHead) -> bytes:
+    """The client's header lines that cross, by allow-list."""
+    crossing = (b"accept", b"traceparent")
+    return b"".join(
+        b"%b: %b\r\n" % (name, head.headers[name]) for name in crossing if head.headers.get(name)
+    )

@@ -50,7 +50,7 @@ class Reply:
         body = self._take_held(first)
         if self._head.http_minor == 1:
             self.state = CHUNKED
-            if not self._head.keep_alive:
+            if not self.keep_alive:
                 lines += b"connection: close\r\n"
             lines += b"transfer-encoding: chunked\r\n\r\n"
             self._write(lines + chunk(body) if body else lines)
@@ -87,6 +87,7 @@ class Reply:
                 headers=self.header_lines,
                 content_type=content_type,
                 keep_alive=self.keep_alive,
+                http_minor=self._head.http_minor,
             )
         )
 
@@ -95,7 +96,11 @@ class Reply:
         if self.state is UNSENT:
             self._write(
                 error_response(
-                    error, dialect, headers=self.header_lines, keep_alive=self.keep_alive
+                    error,
+                    dialect,
+                    headers=self.header_lines,
+                    keep_alive=self.keep_alive,
+                    http_minor=self._head.http_minor,
                 )
             )
         else:

@@ -28,6 +28,13 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
+def connection_line(*, keep_alive: bool, http_minor: int) -> bytes:
+    """The ``Connection`` line, where the version's default does not say it (RFC 9112, 9.3)."""
+    if not keep_alive:
+        return b"connection: close\r\n"
+    return b"" if http_minor == 1 else b"connection: keep-alive\r\n"
+
+
 def response(
     status: int,
     body: bytes,
@@ -35,10 +42,12 @@ def response(
     headers: bytes,
     content_type: bytes = JSON,
     keep_alive: bool = True,
+    http_minor: int = 1,
     send_body: bool = True,
 ) -> bytes:
-    """A whole response. ``headers`` are complete lines, each with its CRLF."""
-    connection = b"" if keep_alive else b"connection: close\r\n"
+    """A whole response. ``headers`` are complete lines, each with its CRLF; ``http_minor`` is the
+    request's."""
+    connection = connection_line(keep_alive=keep_alive, http_minor=http_minor)
     return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
         status_line(status),
         content_type,
@@ -67,6 +76,7 @@ def error_response(
     *,
     headers: bytes,
     keep_alive: bool,
+    http_minor: int = 1,
     send_body: bool = True,
 ) -> bytes:
     """A whole response in the dialect's error form."""
@@ -75,5 +85,6 @@ def error_response(
         error_body(error, dialect),
         headers=headers + error_headers(error),
         keep_alive=keep_alive,
+        http_minor=http_minor,
         send_body=send_body,
     )

@@ -133,6 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head",
         "_left",
         "_pool",
+        "_reading_paused",
         "_request",
         "idle_since",
         "transport",
@@ -145,6 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._left: int | None = 0  # of a body with a length; None: until the close
         self._buffer = b""
+        self._reading_paused = False
         self._request: bytes | None = None  # kept while it may have to be sent once more
         self.idle_since = 0.0
 
@@ -157,9 +159,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(request)
 
     def pause_reading(self) -> None:
+        self._reading_paused = True
         self.transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._reading_paused = False
         self.transport.resume_reading()
 
     def cancel(self) -> None:
@@ -271,6 +275,8 @@ class UpstreamConnection(asyncio.Protocol):
         caller, head = cast(Caller, self._caller), cast(ResponseHead, self._head)
         self._caller = self._head = self._decoder = None
         if head.keep_alive and not rest:
+            if self._reading_paused:  # by the end of an answer that its client was slow to take
+                self.resume_reading()
             self._pool.keep(self)
         else:
             self.transport.close()
