@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
@@ -38,6 +39,18 @@ _PREFLIGHT_AGE_S: Final = 600
 Page = Callable[[RequestHead], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What follows from a head alone; remembered with it. One of ``dialect`` and ``page`` is set,
+    neither for ``OPTIONS *``."""
+
+    dialect: Dialect | None
+    page: Page | None
+    client_request_id: str | None
+    lines: bytes
+    """Of every answer to this head."""
+
+
 class Routes:
     """The service that client connections are given (``relay.downstream.Service``)."""
 
@@ -65,69 +78,87 @@ class Routes:
     # Service
 
     def check(self, head: RequestHead) -> FilatureError | None:
-        path, method = head.path, head.method
-        if path in DIALECT_BY_PATH:
-            return None if method in ("POST", "OPTIONS") else _not_allowed(method, path, "POST")
-        if self._page(path) is None:
-            if path == "*" and method == "OPTIONS":
-                return None
-            return NotFound(f"Unknown path: {method} {path}", code="unknown_url")
-        if method in ("GET", "HEAD", "OPTIONS"):
-            return None
-        return _not_allowed(method, path, "GET, HEAD")
+        if head.route is None:
+            try:
+                head.route = self._route(head)
+            except FilatureError as error:
+                return error
+        return None
 
     def serve(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
+        route: _Route = head.route
         if head.method == "OPTIONS":
             self._options(connection, head)
-            return
-        dialect = DIALECT_BY_PATH.get(head.path)
-        if dialect is None:
-            self._serve_page(connection, head)
-        else:
-            self._serve_dialect(connection, head, dialect, body)
+        elif route.dialect is not None:
+            self._serve_dialect(connection, head, route, route.dialect, body)
+        elif route.page is not None:
+            self._serve_page(connection, head, route.page)
 
     def refuse(
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
     ) -> None:
         dialect = DIALECT_BY_PATH.get(head.path) if head is not None else None
-        lines = self._header_lines(head, self._ids.next(), None)
+        lines = self._header_lines(head, self._ids.next())
         self._answer_error(connection, head, error, dialect, lines)
+
+    def _route(self, head: RequestHead) -> _Route:
+        """Raises NotFound, MethodNotAllowed or InvalidRequest."""
+        path, method = head.path, head.method
+        dialect = DIALECT_BY_PATH.get(path)
+        page = None
+        if dialect is not None:
+            if method not in ("POST", "OPTIONS"):
+                raise _not_allowed(method, path, "POST")
+        else:
+            page = self._page(path)
+            if page is None and not (path == "*" and method == "OPTIONS"):
+                raise NotFound(f"Unknown path: {method} {path}", code="unknown_url")
+            if method not in ("GET", "HEAD", "OPTIONS"):
+                raise _not_allowed(method, path, "GET, HEAD")
+        client_id = _client_id(head)
+        lines = self._cors_lines(head) if self._origins else b""
+        if client_id is not None:
+            lines += b"x-client-request-id: %b\r\n" % client_id.encode("ascii")
+        return _Route(dialect, page, client_id, lines)
 
     # the API
 
     def _serve_dialect(
-        self, connection: DownstreamConnection, head: RequestHead, dialect: Dialect, body: bytes
+        self,
+        connection: DownstreamConnection,
+        head: RequestHead,
+        route: _Route,
+        dialect: Dialect,
+        body: bytes,
     ) -> None:
         plane = self._plane
         record = UsageRecord(
-            id=self._ids.next(),
-            client_request_id=None,
-            dialect=dialect,
-            model="",
-            engine="",
-            outcome=Outcome.REFUSED,
-            status=0,
+            self._ids.next(),
+            route.client_request_id,
+            dialect,
+            "",
+            "",
+            Outcome.REFUSED,
+            0,
             streamed=False,
             started_at=plane.wall(),
         )
+        lines = self._header_lines(head, record.id)
         try:
-            record.client_request_id = _client_id(head)
             if self._is_draining():
                 raise Unavailable("This server is shutting down.", code="draining")
             request = parse_request(dialect, body, self._limits)
             record.model = request.model
-            if request.request_guid is not None:
-                record.client_request_id = _checked_id(
-                    request.request_guid.encode("utf-8", "replace"), "request_guid"
-                )
+            guid = request.request_guid
+            if guid is not None:
+                record.client_request_id = _checked_id(guid.encode("utf-8"), "request_guid")
+                lines += b"x-client-request-id: %b\r\n" % guid.encode("ascii")
         except FilatureError as error:
             record.status = error.status
             record.error_code = error.code
             plane.record(record)
-            lines = self._header_lines(head, record.id, record.client_request_id)
             self._answer_error(connection, head, error, dialect, lines)
             return
-        lines = self._header_lines(head, record.id, record.client_request_id)
         Exchange(plane, connection, head, request, record, lines).start()
 
     # pages
@@ -140,10 +171,10 @@ class Routes:
             return self._usage_record
         return page
 
-    def _serve_page(self, connection: DownstreamConnection, head: RequestHead) -> None:
-        lines = self._header_lines(head, self._ids.next(), None)
-        page = self._page(head.path)
-        assert page is not None  # checked by the head
+    def _serve_page(
+        self, connection: DownstreamConnection, head: RequestHead, page: Page
+    ) -> None:
+        lines = self._header_lines(head, self._ids.next())
         try:
             body = page(head)
         except FilatureError as error:
@@ -228,7 +259,7 @@ class Routes:
 
     def _options(self, connection: DownstreamConnection, head: RequestHead) -> None:
         """A CORS preflight (Fetch standard, 4.8), or a plain question for the methods."""
-        lines = self._header_lines(head, self._ids.next(), None)
+        lines = self._header_lines(head, self._ids.next())
         methods = b"POST" if head.path in DIALECT_BY_PATH else b"GET, HEAD"
         lines += b"allow: %b, OPTIONS\r\n" % methods
         if b"access-control-allow-origin" in lines:
@@ -243,19 +274,19 @@ class Routes:
         connection.write(b"%b%b\r\n" % (status_line(204), lines))
         connection.answered(keep_alive)
 
-    def _header_lines(
-        self, head: RequestHead | None, request_id: RequestId, client_id: str | None
-    ) -> bytes:
+    def _header_lines(self, head: RequestHead | None, request_id: RequestId) -> bytes:
         """The header lines of every answer: date, ids, CORS."""
-        lines = b"date: %b\r\nx-request-id: %b\r\n" % (
+        if head is None:
+            lines = b""
+        elif head.route is not None:
+            lines = head.route.lines
+        else:
+            lines = self._cors_lines(head) if self._origins else b""
+        return b"date: %b\r\nx-request-id: %b\r\n%b" % (
             self._plane.clock.date,
             request_id.encode("ascii"),
+            lines,
         )
-        if client_id is not None:
-            lines += b"x-client-request-id: %b\r\n" % client_id.encode("ascii")
-        if self._origins and head is not None:
-            lines += self._cors_lines(head)
-        return lines
 
     def _cors_lines(self, head: RequestHead) -> bytes:
         origin = head.headers.get(b"origin")

@@ -8,7 +8,6 @@ from filature.relay.engines import ServedModel
 from filature.relay.outcome import Outcome
 from filature.request.parse import ParsedRequest
 from filature.telemetry.record import UsageRecord
-from filature.wire.dialect import Dialect
 
 _RATIO_WEIGHT: Final = 0.1
 """Of a new answer in a model's running mean of bytes per token."""
@@ -28,7 +27,7 @@ def account(
     """
     record.events = answer.data_events
     record.unprocessed_bytes = answer.unprocessed_bytes
-    if request.dialect is Dialect.COUNT_TOKENS:
+    if not request.dialect.is_metered:
         return
     if not answer.data_events and outcome is not Outcome.COMPLETED:
         return

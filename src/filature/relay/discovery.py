@@ -103,7 +103,8 @@ async def _probe(engine: Engine, upstream_name: str) -> Abilities:
             "stream": True,
             "stream_options": asked,
         }
-        request = engine.post(Dialect.CHAT, b"accept: text/event-stream\r\n", orjson.dumps(body))
+        accept = b"accept: text/event-stream\r\n"
+        request = engine.post(Dialect.CHAT, b"probe", accept, orjson.dumps(body))
         try:
             status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
         except FetchError:

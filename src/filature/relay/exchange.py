@@ -383,16 +383,9 @@ class Exchange:
     # deadlines
 
     def _schedule(self) -> None:
-        limits = self._plane.limits
-        shortest = min(
-            limits.first_byte_s,
-            limits.progress_s,
-            limits.ping_s,
-            limits.hold_s,
-            limits.client_stall_s,
-        )
-        next_look = self._plane.clock.now + shortest / _CHECKS_PER_DEADLINE
-        self._connection.deadline = min(next_look, self._request_deadline)
+        plane, until = self._plane, self._request_deadline
+        next_look = plane.clock.now + plane.limits.look_s
+        self._connection.deadline = next_look if next_look < until else until
 
     def tick(self, now: float) -> None:
         """A deadline may have passed: look which, and set the next."""

@@ -15,7 +15,7 @@ and so that the relay knows when it stands between two chunks.
 
 import re
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import httptools
 
@@ -65,11 +65,16 @@ class ProtocolError(Exception):
 
 
 class RequestHead:
-    """A request's head. Header names are lower-case; a repeated header's values join with ``, ``."""
+    """A request's head. Header names are lower-case; a repeated header's values join with ``, ``.
+
+    ``route`` and ``engine_lines`` are for whoever derives something from the head alone and wants
+    it to be remembered with it (see ``HeadCache``).
+    """
 
     __slots__ = (
         "chunked",
         "content_length",
+        "engine_lines",
         "expect_continue",
         "headers",
         "http_minor",
@@ -77,6 +82,7 @@ class RequestHead:
         "method",
         "path",
         "query",
+        "route",
     )
 
     def __init__(self, method: str, path: str, query: str, http_minor: int) -> None:
@@ -89,6 +95,8 @@ class RequestHead:
         self.chunked = False
         self.keep_alive = http_minor == 1
         self.expect_continue = False
+        self.route: Any = None
+        self.engine_lines: bytes | None = None
 
 
 class ResponseHead:
@@ -258,7 +266,7 @@ class HeadCache(Generic[Head]):
     """Remembers parsed heads by their exact bytes: a client's requests, an engine's answers repeat.
 
     Parsing is a pure function of the bytes, so a hit is as strict as a parse. A returned head is
-    shared: nobody writes to it. Bounded by HEADS_KEPT_MAX, then emptied.
+    shared: what is written to it is a function of it. Bounded by HEADS_KEPT_MAX, then emptied.
     """
 
     __slots__ = ("_kept", "_parse")

@@ -1,9 +1,10 @@
 """Every deadline and bound of the data plane, by name. Values only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MIB: Final = 1024 * 1024
+_LOOKS_PER_DEADLINE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +53,11 @@ class RelayLimits:
     document_bytes_held_max: int = 8 * MIB
     """Of finished JSON documents held for a content length; then they are sent chunked."""
     drain_s: float = 30.0
+
+    look_s: float = field(init=False)
+    """Between two looks at a running exchange: a fraction of its shortest deadline."""
+
+    def __post_init__(self) -> None:
+        waits = (self.first_byte_s, self.progress_s, self.ping_s, self.hold_s, self.client_stall_s)
+        shortest = min(waits)
+        object.__setattr__(self, "look_s", shortest / _LOOKS_PER_DEADLINE)

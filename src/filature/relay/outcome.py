@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Final
 
+_CHARGED: Final = ("completed", "client_gone", "client_stalled", "client_timeout")
+
 
 class Outcome(StrEnum):
     """See ``money.md``, "Who pays"."""
@@ -23,17 +25,6 @@ class Outcome(StrEnum):
     NO_ENGINE = "no_engine"
     DRAINED = "drained"
 
-    @property
-    def is_charged(self) -> bool:
+    def __init__(self, value: str) -> None:
+        self.is_charged = value in _CHARGED
         """Whether the client pays for the usage up to the end."""
-        return self in _CHARGED
-
-
-_CHARGED: Final = frozenset(
-    {
-        Outcome.COMPLETED,
-        Outcome.CLIENT_GONE,
-        Outcome.CLIENT_STALLED,
-        Outcome.CLIENT_TIMEOUT,
-    }
-)

@@ -1,5 +1,6 @@
 """The usage records of the latest requests, in memory and bounded. Gone when the process ends."""
 
+from collections import OrderedDict
 from typing import Final
 
 from filature.telemetry.record import UsageRecord
@@ -15,7 +16,8 @@ class RecentUsage:
         if entries_max < 1:
             raise ValueError("entries_max is at least 1")
         self._entries_max = entries_max
-        self._records: dict[str, UsageRecord] = {}
+        # ordered: a dict's first key is found by passing over all that were deleted before it
+        self._records: OrderedDict[str, UsageRecord] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -23,10 +25,10 @@ class RecentUsage:
     def add(self, record: UsageRecord) -> None:
         """Keep a record; one with the same id is replaced and counts as new."""
         records = self._records
-        records.pop(record.id, None)
         records[record.id] = record
+        records.move_to_end(record.id)
         if len(records) > self._entries_max:
-            del records[next(iter(records))]
+            records.popitem(last=False)
 
     def get(self, request_id: str) -> UsageRecord | None:
         return self._records.get(request_id)

@@ -1,11 +1,25 @@
 """The API dialects a request can be in, as data: routes and what sets one apart from another."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
+_PATHS: Final = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+    "count_tokens": "/v1/messages/count_tokens",
+}
 
-class Dialect(Enum):
-    """One API of one vendor. The value is the short name used in records, metrics and logs."""
+
+class Dialect(StrEnum):
+    """One API of one vendor. The value is the short name used in records, metrics and logs.
+
+    ``path`` is the route, below the engine's base path; ``has_choices``: answers carry ``choices``,
+    and so several may be asked for; ``is_metered``: answers carry usage and cost something;
+    ``is_anthropic``: errors have Anthropic's form.
+    """
 
     CHAT = "chat"
     COMPLETIONS = "completions"
@@ -13,30 +27,14 @@ class Dialect(Enum):
     RESPONSES = "responses"
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
-    """Anthropic's token counter: relayed as it is, never metered."""
+    """Anthropic's token counter: relayed as it is."""
 
-    @property
-    def path(self) -> str:
-        """The route, below the base path: ``/v1/chat/completions`` for CHAT."""
-        return _PATHS[self]
-
-    @property
-    def has_choices(self) -> bool:
-        """Whether answers carry ``choices`` (and so several may be asked for)."""
-        return self in (Dialect.CHAT, Dialect.COMPLETIONS)
-
-    @property
-    def is_anthropic(self) -> bool:
-        return self in (Dialect.MESSAGES, Dialect.COUNT_TOKENS)
+    def __init__(self, value: str) -> None:
+        # plain attributes, for they are read several times for each request
+        self.path: str = _PATHS[value]
+        self.has_choices = value in ("chat", "completions")
+        self.is_metered = value != "count_tokens"
+        self.is_anthropic = value in ("messages", "count_tokens")
 
 
-_PATHS: Final = {
-    Dialect.CHAT: "/v1/chat/completions",
-    Dialect.COMPLETIONS: "/v1/completions",
-    Dialect.EMBEDDINGS: "/v1/embeddings",
-    Dialect.RESPONSES: "/v1/responses",
-    Dialect.MESSAGES: "/v1/messages",
-    Dialect.COUNT_TOKENS: "/v1/messages/count_tokens",
-}
-
-DIALECT_BY_PATH: Final = {path: dialect for dialect, path in _PATHS.items()}
+DIALECT_BY_PATH: Final = {dialect.path: dialect for dialect in Dialect}
