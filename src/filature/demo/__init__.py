@@ -1,0 +1,13 @@
+"""An engine for those who have none: a small OpenAI-compatible server, for tests and first steps."""
+
+from typing import Literal
+
+from filature.demo.model_files import missing
+
+
+def available_backend() -> tuple[Literal["model", "scripted"], str]:
+    """What ``--backend auto`` takes, and why, in words for a person."""
+    lacking = missing()
+    if lacking is None:
+        return "model", "SmolLM2-135M-Instruct, a small real model, on this machine's CPU"
+    return "scripted", f"scripted text, not a model: {lacking}"

@@ -1,0 +1,1 @@
+"""How each dialect writes an answer: vLLM's wire format."""

@@ -1,0 +1,5 @@
+"""The model back end: not yet."""
+
+
+class ModelBackend:
+    """Not yet."""
