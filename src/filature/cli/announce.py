@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shlex
+import signal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 _ENGINE_WAIT_S: Final = 5.0
 """Until it is said that no engine answers; then it is waited for silently."""
 _LOOK_S: Final = 0.05
+_DEMO_LOOK_S: Final = 1.0
 _MODELS_SHOWN_MAX: Final = 8
 
 
@@ -22,7 +24,7 @@ class Announcement:
     def __init__(self, settings: "ProxySettings", demo: "DemoChild | None") -> None:
         self._settings = settings
         self._demo = demo
-        self._waiting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def listening(self, proxy: "Proxy") -> None:
         """To be called in the proxy's loop, as soon as its ports are open."""
@@ -31,7 +33,10 @@ class Announcement:
         url = f"{scheme}://{_authority(settings.host, proxy.port)}"
         admin = f"http://{_authority(settings.admin_host, proxy.admin_port)}"
         _say(f"Filature listens at {url} (metrics: {admin}/metrics); Ctrl-C ends it.")
-        self._waiting = asyncio.get_running_loop().create_task(self._engines(proxy, url))
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._engines(proxy, url)))
+        if self._demo is not None:
+            self._tasks.append(loop.create_task(self._demo_lives(self._demo)))
 
     async def _engines(self, proxy: "Proxy", url: str) -> None:
         if not await _within(_ENGINE_WAIT_S, proxy):
@@ -55,6 +60,13 @@ class Announcement:
             f"cached {settings.price_cached}, completion {settings.price_out}"
         )
         _say(f"\nTry it:\n{curl(url, models[0])}\n")
+
+    async def _demo_lives(self, demo: "DemoChild") -> None:
+        """Without its engine nothing is left to serve."""
+        while demo.status is None:
+            await asyncio.sleep(_DEMO_LOOK_S)
+        _say(f"The demonstration engine ended with status {demo.status}: nothing is left to serve.")
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def _within(seconds: float, proxy: "Proxy") -> bool:

@@ -82,8 +82,11 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     try:
         with DemoChild(demo.value) as child:
             _serve(settings.model_copy(update={"engines": [child.url]}), child)
+            ended = child.status
     except DemoFailedError as error:
         _fail(str(error))
+    if ended is not None:
+        raise typer.Exit(1)
 
 
 def _settings(given: dict[str, Any]) -> "ProxySettings":
