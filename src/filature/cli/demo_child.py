@@ -96,7 +96,8 @@ class DemoChild:
 
 def _end_with_parent() -> None:
     """Standard input ends when the parent does."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not by sys.stdin: its lock would be held when the interpreter ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
