@@ -1,0 +1,309 @@
+"""A request's body, validated: what the relay and the accounts need to know of it.
+
+Nothing here depends on engines. What an engine is sent is in ``rewrite``.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from filature.errors import InvalidRequest
+from filature.request.anthropic import COUNT_TOKENS, MESSAGES
+from filature.request.chat import CHAT
+from filature.request.cocoon import COCOON_FIELDS, COCOON_RULES
+from filature.request.completions import COMPLETIONS
+from filature.request.embeddings import EMBEDDINGS
+from filature.request.fields import STREAM_OPTIONS, prompt_count
+from filature.request.json_body import key_text, load_object, refuse_duplicates
+from filature.request.limits import RequestLimits
+from filature.request.prompt_size import BYTES_PER_ID, PromptSize, measure_prompt
+from filature.request.responses import RESPONSES
+from filature.request.rules import (
+    DialectRules,
+    Rule,
+    integer,
+    invalid,
+    missing,
+    shown_name,
+    too_long,
+    unknown,
+)
+from filature.wire.dialect import Dialect
+from filature.wire.members import Member, member_at, members
+
+_SEARCHED_KEYS_MAX: Final = 48
+"""A body with more keys is scanned once instead of searched once per key."""
+_ESCAPED_ASCII: Final = re.compile(rb"\\u00[2-7]")
+"""By which a key can be written so that a search does not find it."""
+
+
+class _Known(NamedTuple):
+    """A field: its key as it stands in JSON, alone and with the colon, and its rule."""
+
+    token: bytes
+    key: re.Pattern[bytes]
+    rule: Rule
+
+
+class _Table(NamedTuple):
+    dialect: DialectRules
+    known: dict[str, _Known]
+
+
+def _table(dialect: DialectRules) -> _Table:
+    known = {}
+    for name, rule in (dialect.rules | COCOON_RULES).items():
+        token = f'"{name}"'.encode()
+        known[name] = _Known(token, re.compile(token + rb"[ \t\r\n]*+:"), rule)
+    return _Table(dialect, known)
+
+
+_TABLES: Final = {
+    Dialect.CHAT: _table(CHAT),
+    Dialect.COMPLETIONS: _table(COMPLETIONS),
+    Dialect.EMBEDDINGS: _table(EMBEDDINGS),
+    Dialect.RESPONSES: _table(RESPONSES),
+    Dialect.MESSAGES: _table(MESSAGES),
+    Dialect.COUNT_TOKENS: _table(COUNT_TOKENS),
+}
+
+
+@dataclass(slots=True)
+class ParsedRequest:
+    """A body that passed. ``body`` and ``fields`` are the client's and never written to."""
+
+    dialect: Dialect
+    rules: DialectRules = field(repr=False)
+    limits: RequestLimits = field(repr=False)
+    body: bytes = field(repr=False)
+    """As the client sent it, without a byte order mark."""
+    fields: dict[str, Any] = field(repr=False)
+    """What ``body`` says."""
+    searchable: bool = field(repr=False)
+    """Each key's first occurrence with a colon, in all of ``body``, is the top level's."""
+    model: str
+    stream: bool
+    n: int
+    """Choices asked for per prompt."""
+    best_of: int
+    """Choices generated per prompt, never below ``n``: what bounds money."""
+    prompts: int
+    """Prompts in a completions or embeddings batch, else 1."""
+    max_tokens: int | None
+    """Completion tokens allowed per choice, the cap applied; None: as many as the engine likes."""
+    include_usage: bool = False
+    """The client asked for usage at the end of its stream."""
+    continuous_usage: bool = False
+    """The client asked for usage on every event."""
+    request_guid: str | None = None
+    timeout_s: float | None = None
+    max_coefficient: int | None = None
+    enable_debug: bool = False
+    has_cocoon_fields: bool = False
+    _prompt_size: PromptSize | None = field(default=None, repr=False)
+
+    @property
+    def prompt_size(self) -> PromptSize:
+        """Measured when first asked for."""
+        size = self._prompt_size
+        if size is None:
+            size = self._prompt_size = measure_prompt(self.dialect, self.fields)
+        return size
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of all text, tool and schema fields: at least as many as tokens of them."""
+        return self.prompt_size.text_bytes
+
+    @property
+    def prompt_ids(self) -> int:
+        """Token ids in prompts given as such, over all prompts."""
+        return self.prompt_size.ids
+
+    @property
+    def media_parts(self) -> int:
+        """Images, audio, video and files."""
+        return self.prompt_size.media_parts
+
+    def prompt_text_bytes(self) -> int:
+        """What an estimate of the prompt's tokens is made from: ids count as average tokens."""
+        size = self.prompt_size
+        return size.text_bytes + size.ids * BYTES_PER_ID
+
+    def member(self, name: str) -> Member:
+        """Where the member ``name``, which ``fields`` has, stands in ``body``."""
+        body, known = self.body, _TABLES[self.dialect].known.get(name)
+        if self.searchable and known is not None:
+            key = known.key.search(body)
+            assert key is not None  # `fields` has it, and no escape hides it
+            return member_at(body, key.start())
+        return next(member for raw, member in members(body) if key_text(raw) == name)
+
+
+def parse_request(dialect: Dialect, body: bytes, limits: RequestLimits) -> ParsedRequest:
+    """Validate a body.
+
+    Raises InvalidRequest, whose ``param`` names the field and whose ``code`` is OpenAI's where it
+    has one, or RequestTooLarge.
+    """
+    rules, known = _TABLES[dialect]
+    body, fields = load_object(body, limits)
+    if len(fields) > limits.fields_max:
+        raise _too_many_fields("The body", None, limits)
+    for required in rules.required:
+        if fields.get(required[0]) is None:
+            _check_instead(fields, required)
+    searchable = _check_fields(body, fields, known, strict=limits.strict)
+    if not searchable:
+        refuse_duplicates(body, 0, "", len(fields))
+    if limits.strict:
+        _check_strictly(rules, fields)
+    n, best_of = _choices(fields, limits) if rules.choices else (1, 1)
+    stream = rules.streams and fields.get("stream") is True
+    request = ParsedRequest(
+        dialect=dialect,
+        rules=rules,
+        limits=limits,
+        body=body,
+        fields=fields,
+        searchable=searchable,
+        model=fields["model"],
+        stream=stream,
+        n=n,
+        best_of=best_of,
+        prompts=_prompts(rules, fields, limits) if rules.prompts else 1,
+        max_tokens=_allowed_tokens(rules, fields, limits.max_tokens_max),
+    )
+    options = fields.get("stream_options")
+    if options is not None and rules.streams and "stream_options" in known:
+        _read_stream_options(request, options)
+    if not COCOON_FIELDS.isdisjoint(fields):
+        _read_cocoon_fields(request)
+    return request
+
+
+def _check_fields(
+    body: bytes, fields: dict[str, Any], known: dict[str, _Known], *, strict: bool
+) -> bool:
+    """Each value by its rule; whether it is proven that no key occurs twice at the top level.
+
+    A known key occurs in the text as its token, unless it is written with escapes. A token that
+    occurs once is that key; so is one that occurs more often, as a value too, but only once before
+    a colon. Otherwise nothing is proven.
+    """
+    searchable = len(fields) <= _SEARCHED_KEYS_MAX and (
+        b"\\u00" not in body or _ESCAPED_ASCII.search(body) is None
+    )
+    count = body.count
+    for key, value in fields.items():
+        entry = known.get(key)
+        if entry is None:
+            _check_unknown(key, known, strict=strict)
+            searchable = searchable and key.isidentifier() and key.isascii()
+            searchable = searchable and count(f'"{key}"'.encode()) == 1
+            continue
+        if searchable and count(entry.token) != 1:
+            searchable = len(entry.key.findall(body)) == 1
+        if value is not None:
+            entry.rule(value, key)
+    return searchable
+
+
+def _too_many_fields(what: str, param: str | None, limits: RequestLimits) -> InvalidRequest:
+    return InvalidRequest(
+        f"{what} has too many fields; at most {limits.fields_max} are allowed.",
+        param=param,
+        code="too_many_fields",
+    )
+
+
+def _check_unknown(key: str, known: dict[str, _Known], *, strict: bool) -> None:
+    folded = key.casefold()
+    if folded in known:  # some engines ignore case: such a key would go round every check
+        where = shown_name(key)
+        raise InvalidRequest(
+            f"{where} is not a field of this API; write {folded}.",
+            param=where,
+            code="unknown_parameter",
+        )
+    if strict:
+        raise unknown(key)
+
+
+def _check_instead(fields: dict[str, Any], required: tuple[str, ...]) -> None:
+    name, *instead = required
+    if all(fields.get(other) is None for other in instead):
+        raise missing(name, tuple(instead))
+
+
+def _check_strictly(rules: DialectRules, fields: dict[str, Any]) -> None:
+    for name, rule in rules.strict_rules.items():
+        if fields.get(name) is not None:
+            rule(fields[name], name)
+    if rules.related_strictly is not None:
+        rules.related_strictly(fields)
+
+
+def _choices(fields: dict[str, Any], limits: RequestLimits) -> tuple[int, int]:
+    """``n`` and ``best_of``."""
+    n, best_of = fields.get("n"), fields.get("best_of")
+    if n is None and best_of is None:
+        return 1, 1
+    for name, value in (("n", n), ("best_of", best_of)):
+        if value is not None:
+            integer(1, limits.n_max)(value, name)
+    n = n or 1
+    best_of = best_of or n
+    if best_of < n:
+        raise invalid("best_of", f"at least n, which is {n}", best_of)
+    return n, best_of
+
+
+def _prompts(rules: DialectRules, fields: dict[str, Any], limits: RequestLimits) -> int:
+    count = 0
+    for name in rules.prompts:
+        count += prompt_count(fields.get(name))
+        if count > limits.prompts_max:
+            raise too_long(name, limits.prompts_max, count)
+    return count or 1
+
+
+def _allowed_tokens(rules: DialectRules, fields: dict[str, Any], cap: int | None) -> int | None:
+    """The largest number given, lowered to ``cap``: engines differ in which of two they heed."""
+    if not rules.max_tokens:
+        return None
+    allowed: int | None = None
+    for name in rules.max_tokens:
+        value = fields.get(name)
+        if value is not None and (allowed is None or value > allowed):
+            allowed = value
+    return cap if cap is not None and (allowed is None or allowed > cap) else allowed
+
+
+def _read_stream_options(request: ParsedRequest, options: dict[str, Any]) -> None:
+    if not request.stream:
+        raise InvalidRequest(
+            "stream_options is allowed with stream: true only; set that, or leave stream_options out.",
+            param="stream_options",
+            code="invalid_value",
+        )
+    if len(options) > request.limits.fields_max:
+        raise _too_many_fields("stream_options", "stream_options", request.limits)
+    count = request.body.count
+    if not request.searchable or any(
+        key not in STREAM_OPTIONS or count(f'"{key}"'.encode()) != 1 for key in options
+    ):
+        start = request.member("stream_options").value_start
+        refuse_duplicates(request.body, start, "stream_options.", len(options))
+    if request.rules.choices:
+        request.include_usage = options.get("include_usage") is True
+        request.continuous_usage = options.get("continuous_usage_stats") is True
+
+
+def _read_cocoon_fields(request: ParsedRequest) -> None:
+    get = request.fields.get
+    request.has_cocoon_fields = True
+    request.request_guid = get("request_guid")
+    request.timeout_s = get("timeout")
+    request.max_coefficient = get("max_coefficient")
+    request.enable_debug = get("enable_debug") is True

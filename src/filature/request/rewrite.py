@@ -1,0 +1,164 @@
+"""A client's body as an engine is sent it: edited in place, the rest byte for byte as it was.
+
+Decides nothing about what is allowed; that is ``parse``.
+"""
+
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from filature.request.anthropic import MESSAGES
+from filature.request.cocoon import COCOON_FIELDS
+from filature.request.json_body import key_text
+from filature.request.parse import ParsedRequest
+from filature.wire.members import members
+
+
+class _StreamOptions(NamedTuple):
+    options: dict[str, bool]
+    text: bytes
+
+
+_NOTHING: Final = _StreamOptions({}, b"{}")
+_INCLUDE: Final = _StreamOptions({"include_usage": True}, b'{"include_usage":true}')
+_INCLUDE_CONTINUOUS: Final = _StreamOptions(
+    {"include_usage": True, "continuous_usage_stats": True},
+    b'{"include_usage":true,"continuous_usage_stats":true}',
+)
+_ENGINE_MAX_TOKENS: Final = ("n_predict",)
+"""llama.cpp's own name, which wins over ``max_tokens``; below zero it means without end."""
+
+Values = dict[str, bytes]
+"""Members by name and the JSON text of the value that each is to have."""
+
+
+def body_for_engine(
+    request: ParsedRequest, *, model: str, include_usage: bool, continuous_usage: bool
+) -> bytes:
+    """The body for an engine; ``request.body`` itself when nothing has to change.
+
+    ``model`` is the engine's name of the model. ``include_usage`` and ``continuous_usage`` say
+    what its streams can do: a chat or completions stream asks for just that, whatever its client
+    asked, and has no ``stream_options`` when nothing is left in them.
+    """
+    values: Values = {}
+    removed: set[str] = set()
+    if model != request.model:
+        values["model"] = orjson.dumps(model)
+    if request.stream and request.rules.choices:
+        _ask_for_usage(request, values, removed, include=include_usage, continuous=continuous_usage)
+    if request.limits.max_tokens_max is not None:
+        _cap_tokens(request, values, request.limits.max_tokens_max)
+    if request.has_cocoon_fields:
+        removed |= COCOON_FIELDS.intersection(request.fields)
+    if removed or not request.searchable:
+        return edit_object(request.body, values, removed) if removed or values else request.body
+    return _with_values(request, values) if values else request.body
+
+
+def _with_values(request: ParsedRequest, values: Values) -> bytes:
+    """``edit_object`` without a look at the members that stay."""
+    body, fields = request.body, request.fields
+    edits: list[tuple[int, int, bytes]] = []
+    added = b""
+    for name, value in values.items():
+        if name in fields:
+            _, start, end = request.member(name)
+            edits.append((start, end, value))
+        else:
+            added += b',"%b":%b' % (name.encode(), value)
+    if added:  # there is a `model` before it, and nothing but white space behind the last brace
+        end = body.rindex(b"}")
+        edits.append((end, end, added))
+    return _apply(body, edits)
+
+
+def edit_object(text: bytes, values: Values, removed: AbstractSet[str]) -> bytes:
+    """The JSON object ``text`` with the members of ``values`` set and those of ``removed`` gone.
+
+    Set members keep their place; new ones come last, before any white space at the end.
+    """
+    found = [(key_text(raw), member) for raw, member in members(text)]
+    edits: list[tuple[int, int, bytes]] = []
+    kept_end = -1  # the end of the last member that stays
+    for index, (name, member) in enumerate(found):
+        if name not in removed:
+            kept_end = member.value_end
+            if name in values:
+                edits.append((member.value_start, member.value_end, values[name]))
+        elif kept_end >= 0:  # with the comma before it
+            edits.append((found[index - 1][1].value_end, member.value_end, b""))
+        elif index + 1 < len(found):  # with the comma behind it
+            edits.append((member.key_start, found[index + 1][1].key_start, b""))
+        else:
+            edits.append((member.key_start, member.value_end, b""))
+    names = {name for name, _ in found}
+    new = [b'"%b":%b' % (name.encode(), v) for name, v in values.items() if name not in names]
+    if new:
+        end = found[-1][1].value_end if found else text.index(b"{") + 1
+        edits.append((end, end, (b"," if kept_end >= 0 else b"") + b",".join(new)))
+    return _apply(text, edits)
+
+
+def _apply(text: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+    """Replace spans that do not overlap."""
+    if len(edits) > 1:
+        edits.sort(key=lambda edit: edit[:2])
+    pieces: list[bytes] = []
+    position = 0
+    for start, end, replacement in edits:
+        pieces += (text[position:start], replacement)
+        position = end
+    pieces.append(text[position:])
+    return b"".join(pieces)
+
+
+def _ask_for_usage(
+    request: ParsedRequest, values: Values, removed: set[str], *, include: bool, continuous: bool
+) -> None:
+    # vLLM heeds the second only with the first
+    wanted = (_INCLUDE_CONTINUOUS if continuous else _INCLUDE) if include else _NOTHING
+    options: dict[str, Any] = request.fields.get("stream_options") or {}
+    if options == wanted.options:
+        if not options and "stream_options" in request.fields:
+            removed.add("stream_options")
+    elif options.keys() <= _INCLUDE_CONTINUOUS.options.keys():
+        if wanted.options:
+            values["stream_options"] = wanted.text
+        else:
+            removed.add("stream_options")
+    else:
+        missing = {name: b"true" for name in wanted.options if options.get(name) is not True}
+        surplus = options.keys() & (_INCLUDE_CONTINUOUS.options.keys() - wanted.options.keys())
+        if missing or surplus:
+            _, start, end = request.member("stream_options")
+            values["stream_options"] = edit_object(request.body[start:end], missing, surplus)
+
+
+def _cap_tokens(request: ParsedRequest, values: Values, cap: int) -> None:
+    fields, names = request.fields, request.rules.max_tokens
+    if not names:
+        return
+    for name in names:
+        value = fields.get(name)
+        if value is not None and value > cap:
+            values[name] = b"%d" % cap
+    if all(fields.get(name) is None for name in names):
+        values[names[0]] = b"%d" % cap
+    for name in _ENGINE_MAX_TOKENS:
+        value = fields.get(name)
+        if value is not None and not (type(value) is int and 0 <= value <= cap):
+            values[name] = b"%d" % cap
+    if request.rules is MESSAGES:
+        _lower_budget(request, values, cap)
+
+
+def _lower_budget(request: ParsedRequest, values: Values, cap: int) -> None:
+    """Anthropic's ``thinking.budget_tokens`` must stay below ``max_tokens``."""
+    thinking = request.fields.get("thinking")
+    budget = thinking.get("budget_tokens") if thinking else None
+    if "max_tokens" in values and budget is not None and budget >= cap:
+        _, start, end = request.member("thinking")
+        lowered = b"%d" % max(cap - 1, 1)
+        values["thinking"] = edit_object(request.body[start:end], {"budget_tokens": lowered}, set())
