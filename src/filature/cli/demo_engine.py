@@ -43,7 +43,9 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
         list[str] | None,
         typer.Option(help="Name to serve under; may be given several times. [by the backend]"),
     ] = None,
-    context_length: Annotated[int, typer.Option(min=16, help="In tokens.")] = 8192,
+    context_length: Annotated[
+        int | None, typer.Option(min=16, help="In tokens. [8192; of the model 2048]")
+    ] = None,
     tokens_per_second: Annotated[
         float, typer.Option(min=0, help="Of each scripted stream; 0: as fast as it is read.")
     ] = 100.0,
@@ -97,7 +99,7 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
 
     def listening(url: str, names: tuple[str, ...]) -> None:
         typer.echo(f"The demonstration engine listens at {url}")
-        typer.echo(f"Model: {', '.join(names)} ({description})")
+        typer.echo(f"Engine: {description}; models: {', '.join(names)}")
 
     try:
         run(

@@ -72,7 +72,7 @@ _REASONS: Final = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
-_STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
+STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
 
 
 def head_bytes(
@@ -131,7 +131,7 @@ def document_output(body: bytes, script: Script, *, fails: bool, close: bool = F
 def stream_output(events: Events, form: Format, script: Script, *, fails: bool) -> Output:
     """A streamed answer, with the fault if it ``fails``."""
     fault = script.fault if fails else Fault.NONE
-    head = head_bytes(200, _STREAM_TYPE, None)
+    head = head_bytes(200, STREAM_TYPE, None)
     if fault is Fault.NONE:
         return Output(head, _all_beats(events, script))
     if (early := _without_answer(script)) is not None:
@@ -140,7 +140,7 @@ def stream_output(events: Events, form: Format, script: Script, *, fails: bool) 
         beats = _all_beats(events, script)
         return Output(head, beats, failed=True, head_delay_s=script.delay_s)
     if fault is Fault.EMPTY_200:
-        return Output(head, [_LAST_CHUNK], failed=True)
+        return Output(head, [LAST_CHUNK], failed=True)
     if fault is Fault.NO_DONE:
         events.tail.pop()
         return Output(head, _all_beats(events, script), failed=True)
@@ -153,7 +153,7 @@ def stream_output(events: Events, form: Format, script: Script, *, fails: bool) 
     return Output(head, [*beats, ends] if ends else beats, ending, failed=True)
 
 
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 _ENDINGS: Final = {
@@ -182,7 +182,7 @@ def _end(fault: Fault, form: Format, rest: list[bytes]) -> tuple[bytes, Ending]:
         last.append(rest[0][: len(rest[0]) // 2])
     ending = _ENDINGS.get(fault, Ending.CLOSE)
     if last:
-        return b"".join(map(chunk, last)) + _LAST_CHUNK, ending
+        return b"".join(map(chunk, last)) + LAST_CHUNK, ending
     if fault is Fault.GARBAGE:
         return _GARBAGE, ending
     return chunk(b"data: ") if fault is Fault.BIG_LINE else b"", ending
@@ -207,14 +207,14 @@ def _wrong_length(events: Events, script: Script) -> Output:
     beats = [events.lead, *events.pieces, events.tail]
     plain = [b"".join(beat) for beat in beats if beat]
     length = max(0, sum(map(len, plain)) + script.by)
-    head = head_bytes(200, _STREAM_TYPE, length, close=True)
+    head = head_bytes(200, STREAM_TYPE, length, close=True)
     return Output(head, plain, Ending.CLOSE, failed=True)
 
 
 def _all_beats(events: Events, script: Script) -> list[bytes]:
     beats = _beats([events.lead, *events.pieces], script)
     tail = _beats([events.tail], script)
-    ends = b"".join(tail) + _LAST_CHUNK
+    ends = b"".join(tail) + LAST_CHUNK
     if beats:
         beats[-1] += ends
     else:
@@ -253,4 +253,4 @@ def flood(size: int) -> Iterator[bytes]:
         yield whole
     if size % _LINE_PIECE_BYTES:
         yield chunk(b"x" * (size % _LINE_PIECE_BYTES))
-    yield chunk(b"\n\n") + _LAST_CHUNK
+    yield chunk(b"\n\n") + LAST_CHUNK

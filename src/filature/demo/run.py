@@ -1,14 +1,20 @@
 """The engine as a process: started, told to a person, ended by a signal."""
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from filature.demo.model_files import MODEL_NAME
+from filature.demo.model_files import CONTEXT_LENGTH, MODEL_NAME
 from filature.demo.options import Script
 from filature.demo.server import DemoEngine, EngineOptions
+
+if TYPE_CHECKING:
+    from filature.demo.model import ModelBackend
 
 
 class BackendError(Exception):
@@ -19,7 +25,7 @@ def run(
     *,
     use_model: bool,
     models: tuple[str, ...],
-    context_length: int,
+    context_length: int | None,
     script: Script,
     host: str,
     port: int,
@@ -30,10 +36,13 @@ def run(
     Raises ``BackendError`` and ``OSError``.
     """
     names = models or ((MODEL_NAME,) if use_model else ("demo",))
-    options = EngineOptions(models=names, context_length=context_length, script=script)
+    context = context_length or (CONTEXT_LENGTH if use_model else 8192)
+    options = EngineOptions(models=names, context_length=context, script=script)
+
+    model = _load() if use_model else None
 
     async def serve() -> None:
-        engine = DemoEngine(options)
+        engine = DemoEngine(options, model=model)
         await engine.start(host, port)
         listening(engine.url, names)
         stopped = asyncio.Event()
@@ -44,3 +53,15 @@ def run(
         await engine.close()
 
     uvloop.run(serve())
+    if model is not None and not model.close():
+        sys.stdout.flush()
+        os._exit(0)  # the interpreter cannot end under a thread that is inside the library
+
+
+def _load() -> "ModelBackend":
+    from filature.demo.model import ModelBackend, ModelLoadError  # noqa: PLC0415  # may be missing
+
+    try:
+        return ModelBackend()
+    except ModelLoadError as error:
+        raise BackendError(str(error)) from error

@@ -19,14 +19,23 @@ from filature.demo.http import Connection, Request
 from filature.demo.options import Fault, Script, ScriptError, override, override_by_name
 from filature.demo.pieces import Counts, Piece, with_finish_apart
 from filature.demo.player import Pacer, Player
-from filature.demo.question import Question, RefusedError, parse_json, read_question
+from filature.demo.question import (
+    Question,
+    RefusedError,
+    check_context,
+    parse_json,
+    read_question,
+)
 from filature.demo.scripted import ScriptedBackend
 from filature.demo.stats import EngineStats
 from filature.demo.text import seed_of, tokens_of
 from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from filature.demo.model import ModelBackend
+    from filature.demo.model_answer import TaskExchange
 
 _FORMATS: Final[dict[Dialect, type[ChoicesFormat | MessagesFormat | ResponsesFormat]]] = {
     Dialect.CHAT: ChoicesFormat,
@@ -162,15 +171,16 @@ class DemoEngine:
         script = self._script(body)
         question = read_question(dialect, body, self.options.context_length)
         question.model = body.get("model") or self.options.models[0]
+        reply = self._reply(question, script)
+        if self._model is not None:
+            self._run_model(connection, self._model, reply)
+            return
+        check_context(max(question.prompt_tokens), self.options.context_length)
         if dialect is Dialect.COUNT_TOKENS:
             counted = {"input_tokens": question.prompt_tokens[0]}
             self._send(connection, 200, orjson.dumps(counted))
-            return
-        reply = self._reply(question, script)
-        if self._model is not None and dialect is not Dialect.EMBEDDINGS:
-            self._run_model(connection, self._model, reply)
-            return
-        self._play(connection, reply)
+        else:
+            self._play(connection, reply)
 
     def _script(self, body: dict[str, Any]) -> Script:
         """The engine's script with what the model's name and ``x_demo`` change in it."""
@@ -230,7 +240,52 @@ class DemoEngine:
     # The model
 
     def _run_model(self, connection: Connection, model: "ModelBackend", reply: Reply) -> None:
-        raise NotImplementedError
+        from filature.demo import model_answer  # noqa: PLC0415  # only where there is a model
+
+        question = reply.question
+        model_answer.refuse_what_is_not_offered(reply)
+        exchange = model_answer.TaskExchange()
+
+        async def answer() -> None:
+            if question.dialect is Dialect.COUNT_TOKENS:
+                (tokens,) = await model.count(model.prompts_of(question))
+                self._send(connection, 200, orjson.dumps({"input_tokens": tokens}))
+                return
+            form = _FORMATS[question.dialect](reply)
+            context = self.options.context_length
+            run = model_answer.ModelAnswer(connection, model, reply, context, exchange.readable)
+            await run.run(form)
+
+        self._run_task(connection, exchange, answer(), question.dialect)
+
+    def _run_task(
+        self,
+        connection: Connection,
+        exchange: "TaskExchange",
+        work: "Coroutine[Any, Any, None]",
+        dialect: Dialect,
+    ) -> None:
+        """Let ``work`` answer; what it raises becomes the answer."""
+
+        async def run() -> None:
+            try:
+                await work
+            except (RefusedError, RuntimeError) as raised:
+                error = raised
+                if not isinstance(error, RefusedError):
+                    error = RefusedError(
+                        500, f"the model failed: {error}", None, "InternalServerError"
+                    )
+                self.stats.refused += 1
+                head = head_bytes(error.status, _JSON, len(body := error.body(dialect)))
+                connection.write(head + body)
+                connection.finish(completed=False)
+
+        self.stats.running += 1
+        connection.run(exchange)
+        exchange.task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(exchange.task)
+        exchange.task.add_done_callback(self._tasks.discard)
 
     # Everything else
 
