@@ -99,7 +99,8 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
 
     def listening(url: str, names: tuple[str, ...]) -> None:
         typer.echo(f"The demonstration engine listens at {url}")
-        typer.echo(f"Engine: {description}; models: {', '.join(names)}")
+        typer.echo(f"Model: {description}")
+        typer.echo(f"Served as: {', '.join(names)}")
 
     try:
         run(
