@@ -25,11 +25,11 @@ def account(
 
     A failed answer costs nothing; a client that left before the engine's first event owes nothing.
     """
-    record.events = answer.data_events
+    record.events = answer.content_events
     record.unprocessed_bytes = answer.unprocessed_bytes
     if not request.dialect.is_metered:
         return
-    if not answer.data_events and outcome is not Outcome.COMPLETED:
+    if not answer.progress and outcome is not Outcome.COMPLETED:
         return
     usage = answer.usage
     record.prompt = usage.prompt

@@ -431,7 +431,7 @@ class Exchange:
     def _progress(self) -> int:
         """A number that grows with the answer's data; an event stream's comments do not count."""
         answer = self._answer
-        return self._reads if answer is None or self._is_shapeless else answer.data_events
+        return self._reads if answer is None or self._is_shapeless else answer.progress
 
     def _out_of_time(self) -> None:
         self._drop_engine(cancel=True)
