@@ -56,19 +56,29 @@ def members(text: bytes, start: int = 0) -> list[tuple[bytes, Member]]:
     """
     found: list[tuple[bytes, Member]] = []
     position = text.index(b"{", start) + 1
-    while (member := _MEMBER.match(text, position)) is not None:
-        value_start = member.start(2)
-        if value_start < 0:
-            value_start = member.end()
-            value_end = _container_end(text, value_start)
-        else:
-            value_end = member.end()
-        found.append((member.group(1), Member(member.start(1) - 1, value_start, value_end)))
-        comma = _COMMA.match(text, value_end)
+    while (match := _MEMBER.match(text, position)) is not None:
+        member = _member(text, match)
+        found.append((match.group(1), member))
+        comma = _COMMA.match(text, member.value_end)
         if comma is None:
             break
         position = comma.end()
     return found
+
+
+def member_at(text: bytes, key_start: int) -> Member:
+    """The member whose key's opening quote stands at ``key_start``."""
+    match = _MEMBER.match(text, key_start)
+    if match is None:
+        raise ValueError("no member of an object starts there")
+    return _member(text, match)
+
+
+def _member(text: bytes, match: re.Match[bytes]) -> Member:
+    value_start = match.start(2)
+    if value_start >= 0:
+        return Member(match.start(1) - 1, value_start, match.end())
+    return Member(match.start(1) - 1, match.end(), _container_end(text, match.end()))
 
 
 def _container_end(text: bytes, start: int) -> int:

@@ -1,0 +1,69 @@
+"""Is an answer whole? Error frames, end marks, finish reasons, and the verdict. It keeps no state."""
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+from filature.wire.dialect import Dialect
+
+_END_TYPES: Final = {
+    Dialect.MESSAGES: frozenset({"message_stop"}),
+    Dialect.RESPONSES: frozenset({"response.completed", "response.incomplete"}),
+}
+
+
+class Failure(Enum):
+    """Why an answer counts as failed."""
+
+    ERROR_FRAME = "error_frame"
+    """The engine said so."""
+    CUT = "cut"
+    """HTTP ended before the answer did."""
+    EMPTY = "empty"
+    """HTTP ended properly, with nothing in it."""
+    UNFINISHED = "unfinished"
+    """HTTP ended properly, before the answer did."""
+    NOT_AN_ANSWER = "not_an_answer"
+    """Not JSON where JSON had to be."""
+
+
+class Verdict(NamedTuple):
+    """Whether an answer was completed, and if not, why."""
+
+    completed: bool
+    reason: Failure | None = None
+
+
+COMPLETED: Final = Verdict(True)
+
+
+def error_in(name: bytes, payload: object) -> object:
+    """The engine's error in an event (or a document, with an empty name); None if it is none.
+
+    Known forms: an ``error`` member, an object or a string, in any dialect; an event named
+    ``error``, whatever it carries; a payload of type ``error``; ``response.failed``; vLLM's older
+    ``{"object": "error", …}``.
+    """
+    if type(payload) is not dict:
+        return (payload or "error") if name == b"error" else None
+    error: object = payload.get("error")
+    if error:
+        return error
+    kind = payload.get("type")
+    if kind == "response.failed":
+        response = payload.get("response")
+        error = response.get("error") if isinstance(response, dict) else None
+        return error or payload
+    if kind == "error" or name == b"error" or payload.get("object") == "error":
+        return payload
+    return None
+
+
+def is_end_mark(dialect: Dialect, payload: dict[str, object]) -> bool:
+    """Whether an event with this payload ends an answer of the dialect."""
+    kinds = _END_TYPES.get(dialect)
+    return kinds is not None and payload.get("type") in kinds
+
+
+def has_done_mark(dialect: Dialect) -> bool:
+    """Whether ``[DONE]`` ends an answer of the dialect."""
+    return dialect is Dialect.CHAT or dialect is Dialect.COMPLETIONS

@@ -1,0 +1,132 @@
+"""Edits of a payload's text by byte spans: usage out, cost in, the model's name. It decides nothing.
+
+Every function takes the text of a JSON object that a parser accepted, and returns a text in which
+all else stands as it did.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from filature.answer.pricing import COST_KEYS, Cost, cost_members
+from filature.wire.members import Member, members
+from filature.wire.splice import decoded_key, find_members, with_members, without_member
+
+_USAGE: Final = re.compile(
+    rb'[,{][ \t\r\n]*("usage"[ \t\r\n]*:[ \t\r\n]*)'
+    rb"(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})"
+)
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")
+
+
+def find_usage(text: bytes, path: tuple[str, ...]) -> Member | None:
+    """Where the usage object at ``path`` stands; it is known to be there and an object.
+
+    If the key is written once and no key can hide behind escapes, it is found by its bytes:
+    quotes cannot stand in a string unescaped, so ``,"usage":{`` is a key wherever it stands. What
+    follows is the whole object if a parser takes it, since no part of one is an object.
+    """
+    if text.count(b'"usage"') == 1 and not _may_hide_keys(text):
+        found = _USAGE.search(text)
+        if found is not None:
+            try:
+                orjson.loads(found.group(2))
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                return Member(found.start(1), found.start(2), found.end(2))
+    every = _walk(text, path)
+    return every[-1] if every else None
+
+
+def without_usage(text: bytes, path: tuple[str, ...]) -> bytes:
+    """The text less its usage object, however often it has one."""
+    first = find_usage(text, path)
+    if first is None:
+        return text
+    text = without_member(text, first)
+    if b'usage"' in text or _may_hide_keys(text):
+        for member in reversed(_walk(text, path)):
+            text = without_member(text, member)
+    return text
+
+
+def with_cost(
+    text: bytes, path: tuple[str, ...], usage: Mapping[str, object], cost: Cost, *, estimated: bool
+) -> bytes:
+    """The text with the cost last in its usage object, which says ``usage``."""
+    member = find_usage(text, path)
+    if member is None:
+        return text
+    record = text[member.value_start : member.value_end]
+    for key in (*COST_KEYS, "estimated"):
+        if key in usage and (key != "estimated" or estimated):
+            for old in reversed(find_members(record, key)):
+                record = without_member(record, old)
+    added = cost_members(cost)
+    if estimated:
+        added = b',"estimated":true' + added
+    body = record[:-1].rstrip(b" \t\r\n")
+    record = body + (added[1:] if body == b"{" else added) + record[len(body) :]
+    return text[: member.value_start] + record + text[member.value_end :]
+
+
+def with_usage(text: bytes, path: tuple[str, ...], usage_object: bytes) -> bytes:
+    """The text with a usage object where it has none, or ``null``."""
+    every = _walk(text, path)
+    if every:
+        last = every[-1]
+        return text[: last.value_start] + usage_object + text[last.value_end :]
+    end = len(text.rstrip(b" \t\r\n"))
+    if len(path) > 1:
+        parents = _walk(text, path[:-1])
+        if not parents:
+            return text
+        end = parents[-1].value_end
+    return with_members(text, b'"usage":' + usage_object, end)
+
+
+def with_model(text: bytes, path: tuple[str, ...], old: str, new: str) -> bytes:
+    """The text with another model's name at ``path``, where ``old`` stands."""
+    written = orjson.dumps(new)
+    if text.count(b'"model"') == 1 and not _may_hide_keys(text):
+        for key in (b'"model":', b'"model": '):
+            start = text.find(key + orjson.dumps(old))
+            if start >= 0:
+                start += len(key)
+                return text[:start] + written + text[start + len(orjson.dumps(old)) :]
+    for member in reversed(_walk(text, path)):
+        text = text[: member.value_start] + written + text[member.value_end :]
+    return text
+
+
+def with_extra_members(text: bytes, source: bytes, taken: Mapping[str, object]) -> bytes:
+    """The text with the members of another object that it lacks, other than usage and choices.
+
+    ``source`` is the other object's text, ``taken`` what ``text`` itself has.
+    """
+    added = [
+        source[member.key_start : member.value_end]
+        for key, member in members(source)
+        if decoded_key(key) not in ("usage", "choices") and decoded_key(key) not in taken
+    ]
+    if not added:
+        return text
+    return with_members(text, b",".join(added), len(text.rstrip(b" \t\r\n")))
+
+
+def _may_hide_keys(text: bytes) -> bool:
+    """Whether a key of ours could be written with escapes (an ``e`` as its number)."""
+    return b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None
+
+
+def _walk(text: bytes, path: tuple[str, ...]) -> list[Member]:
+    start = 0
+    for name in path[:-1]:
+        every = find_members(text, name, start)
+        if not every or text[every[-1].value_start] != 0x7B:
+            return []
+        start = every[-1].value_start
+    return find_members(text, path[-1], start)

@@ -1,0 +1,235 @@
+"""From the records of an answer, and from its content where they do not tell, to its usage.
+
+The rules (``read_record`` gave the numbers, the observer says what each record belongs to):
+
+- A record belongs to one choice, or to the whole request. Of each the largest counts, field by
+  field; choices add up in the completion, prompts (choice index // n) add up in the prompt.
+- With n > 1, whole-request records that are exactly n are one per choice: completions add up.
+- A record that content followed no longer tells the completion, unless every event carries one.
+  Then, and where there is none, the completion is estimated, and never below what was recorded.
+- What an opening record (Anthropic's ``message_start``) says of the completion is a lower bound.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from filature.answer import estimate
+from filature.answer.usage import Record, Usage
+
+_CHOICES_MIN: Final = 128  # told apart even where fewer were asked for; others share the last place
+
+
+class _Tally:
+    """What is known of one choice, or of the whole request."""
+
+    __slots__ = ("cached", "completion", "events", "mark", "prompt", "reasoning", "text_bytes")
+
+    def __init__(self) -> None:
+        self.prompt: int | None = None
+        self.cached = 0
+        self.completion: int | None = None
+        self.reasoning = 0
+        self.mark = -1  # content events before the last record that told the completion
+        self.events = 0
+        self.text_bytes = 0
+
+    def add(self, record: Record, mark: int) -> None:
+        prompt, cached, completion, reasoning = record
+        if prompt is not None and (self.prompt is None or prompt > self.prompt):
+            self.prompt = prompt
+        if cached is not None and cached > self.cached:
+            self.cached = cached
+        if completion is not None:
+            self.mark = mark
+            if self.completion is None or completion > self.completion:
+                self.completion = completion
+        if reasoning is not None and reasoning > self.reasoning:
+            self.reasoning = reasoning
+
+
+class UsageMeter:
+    """Adds up one answer. Content and records are told in the order of the answer.
+
+    ``n`` is the number of choices asked for per prompt, ``prompts`` that of prompts in the
+    request; ``prompt_text_bytes`` is asked for only when the prompt must be estimated;
+    ``continuous``: the engine was asked for a record on every event.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_choices_max",
+        "_continuous",
+        "_n",
+        "_open_completion",
+        "_prompt_text_bytes",
+        "_prompts",
+        "_ratio",
+        "_unbroken",
+        "_whole",
+        "_whole_completions",
+        "_whole_count",
+        "_whole_reasonings",
+        "content_bytes",
+        "content_events",
+        "one_choice",
+        "unread_bytes",
+    )
+
+    def __init__(
+        self,
+        *,
+        n: int = 1,
+        prompts: int = 1,
+        prompt_text_bytes: int | Callable[[], int] = 0,
+        bytes_per_token: float = estimate.BYTES_PER_TOKEN,
+        continuous: bool = False,
+    ) -> None:
+        self._n = n
+        self._prompts = prompts
+        self._prompt_text_bytes = prompt_text_bytes
+        self._ratio = bytes_per_token if bytes_per_token > 0 else estimate.BYTES_PER_TOKEN
+        self._continuous = continuous
+        self._unbroken = False  # a record came with content, as asked
+        self._choices: dict[int, _Tally] = {}
+        self._choices_max = max(n * prompts, _CHOICES_MIN)
+        self._whole: _Tally | None = None
+        self._whole_count = 0
+        self._whole_completions = 0
+        self._whole_reasonings = 0
+        self._open_completion = 0
+        self.one_choice = n * prompts == 1
+        """One choice was asked for: its content need not be told by ``add_choice_content``."""
+        self.content_events = 0
+        """Events that carried text, reasoning or tool deltas; the observer counts them."""
+        self.content_bytes = 0
+        """Bytes of these in UTF-8, JSON escapes decoded; the observer counts them."""
+
+        self.unread_bytes = 0
+        """Bytes that passed unread, since they were too many; they make every count an estimate."""
+
+    def add_choice_content(self, choice: int, text_bytes: int) -> None:
+        """Text of one choice in one event, beside the counts of the whole."""
+        tally = self._tally(choice)
+        tally.events += 1
+        tally.text_bytes += text_bytes
+
+    def add_record(
+        self,
+        record: Record,
+        choice: int | None,
+        *,
+        with_content: bool,
+        opening: bool = False,
+        mark: int | None = None,
+    ) -> None:
+        """A record of one choice, or (None) of the whole request; after its own event's content.
+
+        ``with_content``: its own event carried some. ``opening``: it stands before all content by
+        its nature. ``mark``: what ``content_events`` was at the record, where it is told late
+        (of the only choice).
+        """
+        if mark is None:
+            mark = self.content_events
+        if with_content and self._continuous:
+            self._unbroken = True
+        if choice is not None:
+            tally = self._tally(choice)
+            tally.add(record, mark if self.one_choice else tally.events)
+            return
+        if self._whole is None:
+            self._whole = _Tally()
+        if opening:
+            self._open_completion = max(self._open_completion, record.completion or 0)
+            self._whole.add(Record(record.prompt, record.cached, None, None), -1)
+            return
+        self._whole_count += 1
+        self._whole_completions += record.completion or 0
+        self._whole_reasonings += record.reasoning or 0
+        self._whole.add(record, mark)
+
+    def usage(self) -> Usage:
+        """The usage so far, exact or estimated."""
+        prompt, cached, prompt_told = self._prompt()
+        completion, reasoning, completion_told = self._completion()
+        return Usage(
+            prompt,
+            min(cached, prompt),
+            completion,
+            min(reasoning, completion),
+            not (prompt_told and completion_told),
+        )
+
+    def _tally(self, choice: int) -> _Tally:
+        choice = choice if 0 <= choice < self._choices_max else self._choices_max - 1
+        tally = self._choices.get(choice)
+        if tally is None:
+            tally = self._choices[choice] = _Tally()
+        return tally
+
+    def _prompt(self) -> tuple[int, int, bool]:
+        """Prompt tokens, cached ones, and whether a record told them all."""
+        whole = self._whole
+        told: dict[int, int] = {}
+        cached: dict[int, int] = {}
+        for choice, tally in self._choices.items():
+            if tally.prompt is not None:
+                index = choice // self._n
+                told[index] = max(told.get(index, 0), tally.prompt)
+                cached[index] = max(cached.get(index, 0), tally.cached)
+        prompt = sum(told.values())
+        cached_tokens = sum(cached.values())
+        if whole is not None and whole.prompt is not None:
+            return max(whole.prompt, prompt), max(whole.cached, cached_tokens), True
+        missing = self._prompts - len(told)
+        if missing <= 0:
+            return prompt, cached_tokens, True
+        size = self._prompt_text_bytes
+        text_bytes = size if isinstance(size, int) else size()
+        guess = estimate.prompt_tokens(text_bytes * missing // self._prompts)
+        return prompt + guess, cached_tokens, False
+
+    def _completion(self) -> tuple[int, int, bool]:
+        """Completion tokens, reasoning ones, and whether a record told them all."""
+        told, likely, exact = self._choices_completion()
+        reasoning = sum(tally.reasoning for tally in self._choices.values())
+        whole = self._whole
+        if whole is not None and whole.completion is not None:
+            by_choice = self._n > 1 and self._whole_count == self._n
+            whole_told = self._whole_completions if by_choice else whole.completion
+            reasoning = max(reasoning, self._whole_reasonings if by_choice else whole.reasoning)
+            told = max(told, whole_told)
+            if not self.unread_bytes and (whole.mark == self.content_events or self._unbroken):
+                return told, reasoning, True
+        if exact and not self.unread_bytes:
+            return told, reasoning, True
+        if self.unread_bytes:
+            likely += self._guess(1, self.unread_bytes)
+        completion = max(told, likely, self._open_completion)
+        empty = self.content_events == 0 and self.unread_bytes == 0
+        return completion, reasoning, empty and self._told_anything()
+
+    def _choices_completion(self) -> tuple[int, int, bool]:
+        """By choice: tokens told, tokens likely, and whether what was told is all."""
+        told = likely = 0
+        any_fresh = any_guess = False
+        for tally in self._choices.values():
+            told += tally.completion or 0
+            seen = self.content_events if self.one_choice else tally.events
+            if tally.completion is not None and (tally.mark == seen or self._unbroken):
+                any_fresh = True
+                likely += tally.completion
+            elif not self.one_choice and (tally.events or tally.completion is not None):
+                any_guess = True
+                likely += max(tally.completion or 0, self._guess(tally.events, tally.text_bytes))
+        if self.one_choice and not any_fresh:
+            likely = self._guess(self.content_events, self.content_bytes)
+        return told, likely, any_fresh and not any_guess
+
+    def _told_anything(self) -> bool:
+        return self._whole is not None or any(
+            tally.prompt is not None or tally.completion is not None
+            for tally in self._choices.values()
+        )
+
+    def _guess(self, events: int, text_bytes: int) -> int:
+        return estimate.completion_tokens(events, text_bytes, self._ratio)

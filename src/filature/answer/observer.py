@@ -1,0 +1,354 @@
+"""Reads an answer and remembers what was in it; the only reader of payloads. It changes nothing.
+
+It is told each event's or document's payload in order. What it knows afterwards is what usage,
+verdict and the writing side go by.
+"""
+
+from typing import Final, NamedTuple
+
+from filature.answer.completion import error_in, has_done_mark, is_end_mark
+from filature.answer.content import Leaves, choice_leaves, payload_leaves, text_bytes
+from filature.answer.meter import UsageMeter
+from filature.answer.usage import Usage, read_record
+from filature.wire.dialect import Dialect
+from filature.wire.documents import PARSED_BYTES_MAX
+
+_ENVELOPE: Final = ("id", "object", "created", "model")
+_ANSWER_KEYS: Final = {
+    Dialect.CHAT: "choices",
+    Dialect.COMPLETIONS: "choices",
+    Dialect.EMBEDDINGS: "data",
+    Dialect.RESPONSES: "output",
+    Dialect.MESSAGES: "content",
+}
+_FINAL_RESPONSE_TYPES: Final = frozenset(
+    {"response.completed", "response.incomplete", "response.failed"}
+)
+_CHOICE_MAX: Final = 1 << 20  # larger indices are not told apart
+_FIRST: Final = frozenset({0})
+_TOP: Final[tuple[str, ...]] = ("usage",)
+_IN_RESPONSE: Final[tuple[str, ...]] = ("response", "usage")
+_IN_MESSAGE: Final[tuple[str, ...]] = ("message", "usage")
+
+
+class Sighting(NamedTuple):
+    """What one payload was."""
+
+    content: bool = False
+    """It carried text, reasoning or tool deltas."""
+    finish: bool = False
+    """It finishes a choice (or Anthropic's message)."""
+    end_mark: bool = False
+    error: bool = False
+    usage: dict[str, object] | None = None
+    """The record it carried."""
+    usage_path: tuple[str, ...] = _TOP
+    """Where in the payload the record stands, or would stand."""
+    final: bool = False
+    """Whether this is the place for the record that the cost goes into."""
+    choices: int = 0
+    leaf: tuple[str, str] | None = None
+    """The text and its member's name, if it is a single one."""
+
+
+_NOTHING: Final = Sighting()
+
+
+class AnswerObserver:
+    """The memory of one answer; arguments as those of UsageMeter."""
+
+    __slots__ = (
+        "_dialect",
+        "_done_mark",
+        "_finished",
+        "_pending",
+        "_pending_mark",
+        "_seen",
+        "_sequence_number",
+        "_stopped",
+        "_unread",
+        "end_mark_seen",
+        "envelope",
+        "error",
+        "events",
+        "meter",
+    )
+
+    def __init__(self, dialect: Dialect, meter: UsageMeter) -> None:
+        self._dialect = dialect
+        self._done_mark = has_done_mark(dialect)
+        self.meter = meter
+        self.error: object = None
+        """The engine's error, as it sent it."""
+        self.end_mark_seen = False
+        self.envelope: dict[str, object] = {}
+        """Of a chat or completions stream: what every chunk repeats."""
+        self.events = 0
+        """Events with data other than the ones a template recognised."""
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._stopped = False
+        self._sequence_number = -1
+        self._unread: dict[str, object] | None = None  # a document whose text nobody asked for yet
+        self._pending: dict[str, object] | None = None
+        self._pending_mark = 0
+
+    # What is known ---------------------------------------------------------------------------
+
+    def usage(self) -> Usage:
+        """The usage so far."""
+        self._settle()
+        return self.meter.usage()
+
+    @property
+    def content_bytes(self) -> int:
+        """Bytes of text seen, in UTF-8."""
+        if self._unread is not None:
+            payload, self._unread = self._unread, None
+            self.meter.content_bytes += text_bytes(self._document_leaves(payload))
+        return self.meter.content_bytes
+
+    @property
+    def finished_choices(self) -> int:
+        """How many choices have a finish reason."""
+        return len(self._finished)
+
+    @property
+    def only_first_choice(self) -> bool:
+        """Whether there was no choice but the first, and no other was asked for."""
+        return self.meter.one_choice and self._seen <= _FIRST
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether every choice that was seen (Anthropic: the message) has its finish reason."""
+        return self._stopped or (bool(self._seen) and len(self._seen) == len(self._finished))
+
+    @property
+    def next_sequence_number(self) -> int:
+        """Of the Responses dialect's next event."""
+        if self._sequence_number >= 0:
+            return self._sequence_number + 1
+        return self.events + self.meter.content_events
+
+    # What is told ----------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        """``[DONE]`` came. True if that ends an answer of the dialect."""
+        self.events += 1
+        if self._done_mark:
+            self.end_mark_seen = True
+        return self._done_mark
+
+    def recognised(self, record: dict[str, object]) -> None:
+        """A record of the only choice, on an event whose text was counted already.
+
+        It is remembered, and read when it is needed or when the next one does not go on from it.
+        """
+        pending = self._pending
+        if pending is not None and not _goes_on(pending, record):
+            self._settle()
+        self._pending = record
+        self._pending_mark = self.meter.content_events
+
+    def event(self, name: bytes, payload: object) -> Sighting:
+        """An event's payload (text where it is not JSON)."""
+        self.events += 1
+        error = error_in(name, payload)
+        if error is not None:
+            self.error = error
+            return Sighting(error=True)
+        if type(payload) is not dict:
+            return _NOTHING
+        if self._done_mark:
+            return self._chunk(payload)
+        if self._dialect is Dialect.RESPONSES:
+            return self._response_event(payload)
+        if self._dialect is Dialect.MESSAGES:
+            return self._message_event(payload)
+        return _NOTHING
+
+    def document(self, payload: object, size_bytes: int) -> Sighting:
+        """A whole JSON document; of a very large one only some members, and its size."""
+        error = error_in(b"", payload)
+        if error is not None:
+            self.error = error
+            return Sighting(error=True)
+        if type(payload) is not dict or self._dialect is Dialect.COUNT_TOKENS:
+            return _NOTHING
+        usage = payload.get("usage")
+        usage = usage if type(usage) is dict else None
+        record = read_record(self._dialect, usage) if usage is not None else None
+        if self._dialect is not Dialect.EMBEDDINGS:
+            told = record is not None and record[2] is not None
+            if size_bytes > PARSED_BYTES_MAX and not told:
+                self.meter.unread_bytes += size_bytes
+            self._document_content(payload, told=told)
+        choices = payload.get("choices") if self._done_mark else None
+        size = len(choices) if type(choices) is list else 0
+        if record is not None:
+            choice = _index(choices[0], 0) if size == 1 and type(choices) is list else None
+            self.meter.add_record(record, choice, with_content=True)
+        final = usage is not None or (
+            size_bytes > PARSED_BYTES_MAX or _ANSWER_KEYS.get(self._dialect) in payload
+        )
+        return Sighting(True, False, False, False, usage, _TOP, final, size)
+
+    # One dialect each ------------------------------------------------------------------------
+
+    def _chunk(self, payload: dict[str, object]) -> Sighting:
+        """A chunk of a chat or completions stream."""
+        if not self.envelope and "id" in payload:
+            self.envelope = {key: payload[key] for key in _ENVELOPE if key in payload}
+        choices = payload.get("choices")
+        leaves: Leaves = []
+        finish = False
+        size = 0
+        only = 0
+        if type(choices) is list:
+            size = len(choices)
+            for position, choice in enumerate(choices):
+                if type(choice) is dict:
+                    only = _index(choice, position)
+                    found = choice_leaves(choice)
+                    if found:
+                        leaves += found
+                        if not self.meter.one_choice:
+                            self.meter.add_choice_content(only, text_bytes(found))
+                    self._seen.add(min(only, _CHOICE_MAX))
+                    if choice.get("finish_reason") is not None:
+                        finish = True
+                        self._finished.add(min(only, _CHOICE_MAX))
+        self._count(leaves)
+        usage = payload.get("usage")
+        if type(usage) is not dict:
+            usage = None
+        else:
+            self._add(usage, only if size == 1 else None, with_content=bool(leaves))
+        leaf = leaves[0] if len(leaves) == 1 else None
+        return Sighting(
+            bool(leaves), finish, False, False, usage, _TOP, usage is not None, size, leaf
+        )
+
+    def _response_event(self, payload: dict[str, object]) -> Sighting:
+        number = payload.get("sequence_number")
+        if type(number) is int and number > self._sequence_number:
+            self._sequence_number = number
+        leaves = payload_leaves(self._dialect, payload)
+        self._count(leaves)
+        end_mark = is_end_mark(self._dialect, payload)
+        self.end_mark_seen = self.end_mark_seen or end_mark
+        path = _TOP
+        usage = payload.get("usage")
+        response = payload.get("response")
+        if payload.get("type") in _FINAL_RESPONSE_TYPES and type(response) is dict:
+            path = _IN_RESPONSE
+            usage = response.get("usage")
+        if type(usage) is not dict:
+            usage = None
+        else:
+            self._add(usage, None, with_content=bool(leaves))
+        return Sighting(
+            content=bool(leaves),
+            end_mark=end_mark,
+            usage=usage,
+            usage_path=path,
+            final=usage is not None or path is _IN_RESPONSE,
+            leaf=leaves[0] if len(leaves) == 1 else None,
+        )
+
+    def _message_event(self, payload: dict[str, object]) -> Sighting:
+        kind = payload.get("type")
+        leaves = payload_leaves(self._dialect, payload)
+        self._count(leaves)
+        end_mark = is_end_mark(self._dialect, payload)
+        self.end_mark_seen = self.end_mark_seen or end_mark
+        message = payload.get("message")
+        if kind == "message_start" and type(message) is dict:
+            usage = message.get("usage")
+            if type(usage) is dict:
+                self._add(usage, None, opening=True)
+            return Sighting(usage_path=_IN_MESSAGE)
+        usage = payload.get("usage")
+        if type(usage) is not dict:
+            usage = None
+        else:
+            self._add(usage, None, with_content=bool(leaves))
+        delta = payload.get("delta")
+        finish = (
+            kind == "message_delta" and type(delta) is dict and delta.get("stop_reason") is not None
+        )
+        self._stopped = self._stopped or finish
+        return Sighting(
+            content=bool(leaves),
+            finish=finish,
+            end_mark=end_mark,
+            usage=usage,
+            final=usage is not None or kind == "message_delta",
+            leaf=leaves[0] if len(leaves) == 1 else None,
+        )
+
+    # Parts of these --------------------------------------------------------------------------
+
+    def _count(self, leaves: Leaves) -> None:
+        if leaves:
+            self.meter.content_events += 1
+            self.meter.content_bytes += text_bytes(leaves)
+
+    def _add(
+        self,
+        usage: dict[str, object],
+        choice: int | None,
+        *,
+        opening: bool = False,
+        with_content: bool = False,
+    ) -> None:
+        self._settle()
+        record = read_record(self._dialect, usage)
+        self.meter.add_record(record, choice, opening=opening, with_content=with_content)
+
+    def _settle(self) -> None:
+        """Read the record that was only remembered."""
+        pending = self._pending
+        if pending is not None:
+            self._pending = None
+            self.meter.add_record(
+                read_record(self._dialect, pending),
+                0,
+                with_content=True,
+                mark=self._pending_mark,
+            )
+
+    def _document_content(self, payload: dict[str, object], *, told: bool) -> None:
+        """Count a document's text, which can wait if a record tells how many tokens it was."""
+        if told and self._unread is None and self.meter.one_choice:
+            self._unread = payload
+            self.meter.content_events += 1
+        else:
+            self._count(self._document_leaves(payload))
+
+    def _document_leaves(self, payload: dict[str, object]) -> Leaves:
+        if not self._done_mark:
+            return payload_leaves(self._dialect, payload)
+        leaves: Leaves = []
+        choices = payload.get("choices")
+        if type(choices) is list:
+            for choice in choices:
+                if type(choice) is dict:
+                    leaves += choice_leaves(choice)
+        return leaves
+
+
+def _index(choice: object, position: int) -> int:
+    index = choice.get("index") if isinstance(choice, dict) else None
+    return index if type(index) is int and index >= 0 else position
+
+
+def _goes_on(earlier: dict[str, object], record: dict[str, object]) -> bool:
+    """Whether a record says all that an earlier one of the same choice says, and more."""
+    before, now = earlier.get("completion_tokens"), record.get("completion_tokens")
+    return (
+        type(before) is int
+        and type(now) is int
+        and before <= now
+        and earlier.get("prompt_tokens") == record.get("prompt_tokens")
+    )

@@ -1,0 +1,75 @@
+"""What a usage costs: integers in, integers out, rounded once. No balances, no ledger."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from filature.answer.usage import Usage
+from filature.units import COEFFICIENT_ONE, NANO_PER_CREDIT
+
+_TOKENS_PER_PRICE: Final = 1_000_000
+_DIVISOR: Final = _TOKENS_PER_PRICE * COEFFICIENT_ONE
+COST_KEYS: Final = ("prompt_total_cost", "completion_total_cost", "total_cost", "cost")
+"""The members that ``cost_members`` writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """The prices of one model: nano-credits per million tokens of each of the four classes.
+
+    ``prompt`` is for prompt tokens that were not cached, ``completion`` for those that are not
+    reasoning. ``request`` is in nano-credits per request, whatever the coefficient.
+    ``coefficient`` is in thousandths: 1000 is 1.0. Raises ValueError on a negative number.
+    """
+
+    prompt: int
+    cached: int
+    completion: int
+    reasoning: int
+    request: int = 0
+    coefficient: int = COEFFICIENT_ONE
+
+    def __post_init__(self) -> None:
+        prices = (self.prompt, self.cached, self.completion, self.reasoning, self.request)
+        if min(prices) < 0 or self.coefficient < 0:
+            raise ValueError(f"a price is negative: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Nano-credits. ``total`` = ``prompt`` + ``completion`` + the price per request."""
+
+    prompt: int
+    completion: int
+    total: int
+
+
+def cost_of(usage: Usage, tariff: Tariff) -> Cost:
+    """The cost of a usage: multiplied first, rounded up once.
+
+    So nothing priced is free, and an answer cut in pieces is never cheaper than in one. The
+    prompt's part is rounded up by itself and the completion's is what remains.
+    """
+    prompt = (usage.prompt - usage.cached) * tariff.prompt + usage.cached * tariff.cached
+    completion = (
+        usage.completion - usage.reasoning
+    ) * tariff.completion + usage.reasoning * tariff.reasoning
+    coefficient = tariff.coefficient
+    prompt_nano = -(-prompt * coefficient // _DIVISOR)
+    both_nano = -(-(prompt + completion) * coefficient // _DIVISOR)
+    return Cost(prompt_nano, both_nano - prompt_nano, tariff.request + both_nano)
+
+
+def credits_text(nano: int) -> str:
+    """An amount in credits as an exact decimal, which is a JSON number: ``0.000000123``."""
+    if nano < 0:
+        return "-" + credits_text(-nano)
+    whole, part = divmod(nano, NANO_PER_CREDIT)
+    return f"{whole}.{part:09d}".rstrip("0") if part else str(whole)
+
+
+def cost_members(cost: Cost) -> bytes:
+    """The cost as members of a usage object, with a comma before each."""
+    return (
+        f',"prompt_total_cost":{cost.prompt},"completion_total_cost":{cost.completion}'
+        f',"total_cost":{cost.total},"cost":{credits_text(cost.total)}'
+    ).encode()

@@ -1,0 +1,112 @@
+"""Token counts: what a request used, and how each dialect writes it down. No arithmetic of money.
+
+A *record* is a usage object as an engine sent it; ``read_record`` is the only reader of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from filature.wire.dialect import Dialect
+
+TOKENS_MAX: Final = 1_000_000_000
+"""A count above this is absurd, and so not a count: contexts are a thousand times smaller."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one request. ``cached`` ≤ ``prompt``, ``reasoning`` ≤ ``completion``."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+    """Whether any count was guessed because no record tells."""
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion; cached and reasoning are parts of them."""
+        return self.prompt + self.completion
+
+
+class Record(NamedTuple):
+    """The counts an engine gave; None where it gave none that can be believed."""
+
+    prompt: int | None
+    cached: int | None
+    completion: int | None
+    reasoning: int | None
+
+
+def count(value: object) -> int | None:
+    """A token count, or None: missing, null, negative, fractional and absurd values are none."""
+    if type(value) is float and value.is_integer() and abs(value) <= TOKENS_MAX:
+        value = int(value)
+    if type(value) is int and 0 <= value <= TOKENS_MAX:
+        return value
+    return None
+
+
+def read_record(dialect: Dialect, usage: Mapping[str, object]) -> Record:
+    """The counts in a usage object of the dialect."""
+    if dialect is Dialect.MESSAGES:
+        return _read_anthropic(usage)
+    if dialect is Dialect.RESPONSES:
+        return Record(
+            count(usage.get("input_tokens")),
+            _detail(usage.get("input_tokens_details"), "cached_tokens"),
+            count(usage.get("output_tokens")),
+            _detail(usage.get("output_tokens_details"), "reasoning_tokens"),
+        )
+    reasoning = _detail(usage.get("completion_tokens_details"), "reasoning_tokens")
+    if reasoning is None:
+        reasoning = count(usage.get("reasoning_tokens"))
+    return Record(
+        count(usage.get("prompt_tokens")),
+        _detail(usage.get("prompt_tokens_details"), "cached_tokens"),
+        count(usage.get("completion_tokens")),
+        reasoning,
+    )
+
+
+def _detail(details: object, name: str) -> int | None:
+    if details is None or not isinstance(details, dict):
+        return None
+    return count(details.get(name))
+
+
+def _read_anthropic(usage: Mapping[str, object]) -> Record:
+    """Anthropic's ``input_tokens`` are the ones neither read from nor written to the cache."""
+    prompt = count(usage.get("input_tokens"))
+    cached = count(usage.get("cache_read_input_tokens"))
+    if prompt is not None:
+        prompt += (cached or 0) + (count(usage.get("cache_creation_input_tokens")) or 0)
+    return Record(prompt, cached, count(usage.get("output_tokens")), None)
+
+
+def usage_members(dialect: Dialect, usage: Usage) -> bytes:
+    """The usage as members of a usage object of the dialect, no braces, no comma around them."""
+    if dialect is Dialect.MESSAGES:
+        text = (
+            f'"input_tokens":{usage.prompt - usage.cached},'
+            f'"cache_read_input_tokens":{usage.cached},"output_tokens":{usage.completion}'
+        )
+    elif dialect is Dialect.RESPONSES:
+        text = (
+            f'"input_tokens":{usage.prompt},'
+            f'"input_tokens_details":{{"cached_tokens":{usage.cached}}},'
+            f'"output_tokens":{usage.completion},'
+            f'"output_tokens_details":{{"reasoning_tokens":{usage.reasoning}}},'
+            f'"total_tokens":{usage.total}'
+        )
+    elif dialect is Dialect.EMBEDDINGS:
+        text = f'"prompt_tokens":{usage.prompt},"total_tokens":{usage.total}'
+    else:
+        text = (
+            f'"prompt_tokens":{usage.prompt},"completion_tokens":{usage.completion},'
+            f'"total_tokens":{usage.total},'
+            f'"prompt_tokens_details":{{"cached_tokens":{usage.cached}}},'
+            f'"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning}}}'
+        )
+    return (text + ',"estimated":true' if usage.estimated else text).encode()

@@ -1,0 +1,171 @@
+"""An answer that is JSON: one document or several in a row. Usage is completed and priced in it."""
+
+import re
+from typing import Final
+
+import orjson
+
+from filature.answer.edits import with_cost, with_model, with_usage
+from filature.answer.observer import AnswerObserver
+from filature.answer.policy import AnswerPolicy
+from filature.answer.pricing import cost_members, cost_of
+from filature.answer.usage import usage_members
+from filature.wire.dialect import Dialect
+from filature.wire.documents import (
+    PARSED_BYTES_MAX,
+    Document,
+    DocumentSplitter,
+    DocumentTooLarge,
+    NotJson,
+    parse_json,
+)
+
+_NEEDED: Final = frozenset({b'"usage"', b'"error"', b'"model"', b'"object"', b'"type"'})
+_VALUE: Final = re.compile(
+    rb'[ \t\r\n]*+:[ \t\r\n]*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}|"[^"\\]*+"|null)'
+)
+
+
+class DocumentWriter:
+    """Bytes of JSON documents in, what may be handed out returned."""
+
+    __slots__ = (
+        "_dialect",
+        "_model_names",
+        "_observer",
+        "_policy",
+        "_splitter",
+        "documents",
+        "garbage",
+        "overflowed",
+        "unprocessed_bytes",
+    )
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        observer: AnswerObserver,
+        policy: AnswerPolicy,
+        model_names: tuple[str, str] | None,
+    ) -> None:
+        self._dialect = dialect
+        self._observer = observer
+        self._policy = policy
+        self._model_names = model_names
+        self._splitter: DocumentSplitter | None = None
+        self.documents = 0
+        """Whole ones."""
+        self.garbage = False
+        """Something came that is not JSON; it and what follows passes."""
+        self.overflowed = False
+        self.unprocessed_bytes = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be handed out now."""
+        if self.garbage or self.overflowed:
+            return self._pass_through(data)
+        splitter = self._splitter
+        if splitter is None:
+            if data[:1] == b"{" and data[-1:] == b"}" and len(data) <= PARSED_BYTES_MAX:
+                try:
+                    payload = orjson.loads(data)
+                except orjson.JSONDecodeError:
+                    pass  # several documents, or half of one
+                else:
+                    return self._document(data, payload)
+            splitter = self._splitter = DocumentSplitter()
+        try:
+            documents = splitter.split(data)
+        except DocumentTooLarge as error:
+            return self._documents(error.documents) + self._overflow(error.rest)
+        except NotJson as error:
+            return self._documents(error.documents) + self._give_up(error.rest)
+        return self._documents(documents) + splitter.take_space()
+
+    def finish(self, *, clean: bool) -> bytes:
+        """What is left when the answer ends."""
+        splitter = self._splitter
+        if splitter is None or self.garbage or self.overflowed:
+            return b""
+        out = self._documents(splitter.finish()) if clean else b""
+        rest = splitter.take_rest()
+        if rest.strip(b" \t\r\n"):
+            self.unprocessed_bytes += len(rest)
+            self.garbage = True
+        return out + rest if clean and not self._swallows() else out
+
+    def _documents(self, documents: list[Document]) -> bytes:
+        out: list[bytes] = []
+        for position, document in enumerate(documents):
+            if not self._swallows():
+                out.append(document.space)
+            try:
+                payload = self._payload(document)
+            except ValueError:
+                rest = document.text + b"".join(
+                    later.space + later.text for later in documents[position + 1 :]
+                )
+                out.append(self._give_up(rest))
+                break
+            out.append(self._document(document.text, payload))
+        return b"".join(out)
+
+    def _payload(self, document: Document) -> object:
+        """The document's value; of a large object only the members that are needed."""
+        text = document.text
+        if len(text) <= PARSED_BYTES_MAX or text[:1] != b"{":
+            return parse_json(text)
+        payload: dict[str, object] = {}
+        for start, end in document.strings:
+            key = text[start:end]
+            if key in _NEEDED:
+                value = _VALUE.match(text, end)
+                if value is not None:
+                    payload[key[1:-1].decode()] = parse_json(value.group(1))
+        return payload
+
+    def _document(self, text: bytes, payload: object) -> bytes:
+        """One document as the client gets it."""
+        observer = self._observer
+        if self._swallows():
+            return b""
+        self.documents += 1
+        sighting = observer.document(payload, len(text))
+        if sighting.error:
+            return b"" if self._swallows() else text
+        if type(payload) is not dict:
+            return text
+        if sighting.final and self._policy.tariff is not None:
+            usage = observer.usage()
+            cost = cost_of(usage, self._policy.tariff)
+            if sighting.usage is not None:
+                text = with_cost(
+                    text, sighting.usage_path, sighting.usage, cost, estimated=usage.estimated
+                )
+            else:
+                members = usage_members(self._dialect, usage) + cost_members(cost)
+                text = with_usage(text, sighting.usage_path, b"{" + members + b"}")
+        if self._model_names is not None:
+            name = payload.get("model")
+            if type(name) is str and name and name != self._model_names[1]:
+                text = with_model(text, ("model",), name, self._model_names[1])
+        return text
+
+    def _swallows(self) -> bool:
+        return self._observer.error is not None and self._policy.errors == "take"
+
+    def _overflow(self, rest: bytes) -> bytes:
+        self.overflowed = True
+        return self._pass_through(rest)
+
+    def _give_up(self, rest: bytes) -> bytes:
+        self.garbage = True
+        return self._pass_through(rest)
+
+    def _pass_through(self, data: bytes) -> bytes:
+        self.unprocessed_bytes += len(data)
+        if self._swallows():
+            return b""
+        if self.overflowed and self._dialect is not Dialect.EMBEDDINGS:
+            self._observer.meter.unread_bytes += len(data)
+        return data
