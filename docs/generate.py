@@ -31,8 +31,8 @@ METRICS_HEAD = """\
 Made from `filature/telemetry/metric_specs.py` by `make docs`; do not edit.
 
 `GET /metrics` on the admin port (10081), in Prometheus' text format. Names that begin with `gen_ai` are OpenTelemetry's
-semantic conventions for generative AI. Models that no engine told are counted as `other`, so that clients cannot make new
-series. Python's own `process_…` and `python_…` are there, too.
+semantic conventions for generative AI. Models that no engine told are counted as `other`, so that clients cannot make
+new series. Python's own `process_…` and `python_…` are there, too.
 
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |

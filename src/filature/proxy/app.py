@@ -49,7 +49,8 @@ class Proxy:
         quiet = settings.log_level in ("warning", "error")
         self._request_log = RequestLog(None if quiet else sys.stderr.buffer)
         self.usage = RecentUsage(settings.usage_records_max)
-        self.metrics = Metrics(engines=[engine.name for engine in self.engines.engines])
+        names = [engine.name for engine in self.engines.engines]
+        self.metrics = Metrics(models=self.engines.models, engines=names)
         plane = DataPlane(
             engines=self.engines,
             clock=self._clock,
@@ -94,7 +95,6 @@ class Proxy:
         )
         metrics.usage_records_kept = len(self.usage)
         metrics.log_lines_dropped = self._request_log.lines_dropped
-        metrics.declare_models(self.engines.models())
 
     async def start(self) -> None:
         """Listen and begin to watch the engines. Raises OSError when a port is taken."""

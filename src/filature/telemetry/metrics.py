@@ -4,7 +4,8 @@ The metrics themselves, their names, labels and meanings, are data: ``metric_spe
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -87,8 +88,8 @@ class _ModelSeries:
 class Metrics(Collector):
     """The metrics of one process. ``record`` is on the hot path; all else is not.
 
-    ``models`` and ``engines`` are the label values allowed at first; more are declared as engines
-    tell them. What was not declared is counted under ``other``.
+    ``models`` gives the models that engines tell now, ``engines`` the engines' names. A model that no
+    engine told is counted under ``other``, and so is what is above LABEL_VALUES_MAX.
 
     The gauges are plain attributes, set by whoever knows them; None is not shown.
     """
@@ -97,7 +98,7 @@ class Metrics(Collector):
         self,
         *,
         version: str = __version__,
-        models: Iterable[str] = (),
+        models: Callable[[], Collection[str]] = tuple,
         engines: Iterable[str] = (),
     ) -> None:
         self.open_streams: int | None = None
@@ -108,22 +109,13 @@ class Metrics(Collector):
         self.usage_records_kept: int | None = None
         self.log_lines_dropped: int | None = None
         self._version = version
+        self._told_models = models
         self._models: set[str] = set()
-        self._engines: set[str] = set()
+        self._engines = set(islice(engines, LABEL_VALUES_MAX))
         self._series: dict[tuple[str, str], _ModelSeries] = {}
         self._engine_failures: dict[tuple[str, str], int] = {}
         self._limits: dict[str, int] = {}
         self._retries = 0
-        self.declare_models(models)
-        self.declare_engines(engines)
-
-    def declare_models(self, names: Iterable[str]) -> None:
-        """Give these models series of their own, up to LABEL_VALUES_MAX in all."""
-        _declare(self._models, names)
-
-    def declare_engines(self, names: Iterable[str]) -> None:
-        """Give these engines series of their own, up to LABEL_VALUES_MAX in all."""
-        _declare(self._engines, names)
 
     def record(self, record: UsageRecord) -> None:
         """Count one ended request."""
@@ -219,11 +211,20 @@ class Metrics(Collector):
 
     def _series_of(self, dialect: str, model: str) -> _ModelSeries:
         """The series of a model seen for the first time, or of one that has none of its own."""
-        key = (dialect, model if model in self._models else OTHER)
+        key = (dialect, model if self._is_known(model) else OTHER)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _ModelSeries()
         return series
+
+    def _is_known(self, model: str) -> bool:
+        known = self._models
+        if model in known:
+            return True
+        if len(known) >= LABEL_VALUES_MAX or model not in self._told_models():
+            return False
+        known.add(model)
+        return True
 
     def _collect_requests(self) -> Iterator[Metric]:
         requests = _counter(spec.REQUESTS)
@@ -268,12 +269,6 @@ class Metrics(Collector):
             estimated.add_metric([dialect, model], series.estimated)
             unprocessed.add_metric([dialect, model], series.unprocessed)
         yield from (tokens, cost, estimated, unprocessed)
-
-
-def _declare(known: set[str], names: Iterable[str]) -> None:
-    for name in names:
-        if len(known) < LABEL_VALUES_MAX:
-            known.add(name)
 
 
 def _counter(metric: MetricSpec) -> CounterMetricFamily:
