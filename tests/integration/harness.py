@@ -1,21 +1,34 @@
 """The chain in one process for tests over real sockets: an engine of raw bytes, the proxy, a client.
 
 The engine sends exactly the bytes that a test gives it, so that it can do what no server library
-would; the client reads raw bytes, so that nothing is mended on the way.
+would; the client reads raw bytes, so that nothing is mended on the way. A test with a ``Puppet``
+reads as a transcript: client sends, engine is called, engine sends, client reads.
+
+Whatever a test does, ``chain`` fails it if an exception went unhandled, or if the proxy still
+believes a request to be running when all is over.
 """
 
 import asyncio
 import json
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from filature.proxy.app import Proxy
 from filature.proxy.settings import ProxySettings
 
 WAIT_S: Final = 10.0
 """No test waits longer for anything: reaching it is a failure."""
+TLS: Final = Path(__file__).parent.parent / "data" / "tls"
+
+
+# The engine
 
 
 @dataclass
@@ -49,13 +62,15 @@ class RawEngine:
         self.models = models
         self.continuous = False
         self.requests: list[EngineRequest] = []
+        self.probes: list[EngineRequest] = []
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, host, 0, ssl=tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if tls else 'http'}://{name}:{self.port}"
 
     async def close(self) -> None:
         self._server.close()
@@ -72,9 +87,11 @@ class RawEngine:
         try:
             while not writer.is_closing():
                 request = await self._read(reader)
-                if request.path == "/v1/models":
+                if request.path.endswith("/v1/models"):
+                    self.probes.append(request)
                     writer.write(json_answer({"data": [{"id": name} for name in self.models]}))
-                elif request.body and request.json.get("max_tokens") == 2 and self._is_probe(request):
+                elif self._is_probe(request):
+                    self.probes.append(request)
                     writer.write(stream_answer(self._probe_events()))
                 else:
                     self.requests.append(request)
@@ -93,6 +110,8 @@ class RawEngine:
 
     @staticmethod
     def _is_probe(request: EngineRequest) -> bool:
+        if b'"Hi"' not in request.body or b'"max_tokens":2' not in request.body:
+            return False
         return bool(request.json["messages"] == [{"role": "user", "content": "Hi"}])
 
     def _probe_events(self) -> list[bytes]:
@@ -120,33 +139,121 @@ class RawEngine:
         request.gone.set()
 
 
+def says(*parts: bytes, close: bool = False) -> Handler:
+    """A handler that answers every request with the same bytes."""
+
+    async def handler(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        writer.writelines(parts)
+        if close:
+            writer.close()
+
+    return handler
+
+
+class Call:
+    """One request that reached a ``Puppet``, to be answered by the test."""
+
+    def __init__(self, request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        self.request = request
+        self.writer = writer
+        self.over = asyncio.Event()
+
+    def send(self, *parts: bytes) -> None:
+        self.writer.writelines(parts)
+
+    def end(self, *parts: bytes) -> None:
+        """Send the last of the answer; the connection is ready for the next request."""
+        self.send(*parts)
+        self.over.set()
+
+    def close(self, *parts: bytes) -> None:
+        """Send what is given and close as TCP does properly."""
+        self.send(*parts)
+        self.writer.close()
+        self.over.set()
+
+    def reset(self) -> None:
+        """Cut the connection with a reset."""
+        raw: socket.socket = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+        self.over.set()
+
+    async def gone(self, within_s: float = 1.0) -> None:
+        """Wait until the proxy closed the connection."""
+        async with asyncio.timeout(within_s):
+            await self.request.gone.wait()
+
+
+class Puppet(RawEngine):
+    """A raw engine that the test plays itself: ``call = await puppet.call()``."""
+
+    def __init__(self, *, models: tuple[str, ...] = ("m",)) -> None:
+        super().__init__(self._take, models=models)
+        self._calls: asyncio.Queue[Call] = asyncio.Queue()
+
+    async def _take(self, request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        call = Call(request, writer)
+        self._calls.put_nowait(call)
+        await call.over.wait()
+
+    async def call(self) -> Call:
+        async with asyncio.timeout(WAIT_S):
+            return await self._calls.get()
+
+    @property
+    def uncalled(self) -> bool:
+        """Whether no request is waiting to be taken."""
+        return self._calls.empty()
+
+
+# What engines say
+
 DONE: Final = b"data: [DONE]\n\n"
 
 
-def event(payload: Any) -> bytes:
-    return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
+def event(payload: Any, name: str | None = None) -> bytes:
+    line = b"" if name is None else b"event: %b\n" % name.encode()
+    return line + b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
 
 
-def delta(text: str, *, finish: str | None = None, usage: dict[str, int] | None = None) -> bytes:
+def delta(
+    text: str,
+    *,
+    finish: str | None = None,
+    usage: dict[str, int] | None = None,
+    role: str | None = None,
+    model: str = "m",
+) -> bytes:
     """One chat event in vLLM's form."""
+    content = {"content": text} if role is None else {"role": role, "content": text}
     payload: dict[str, Any] = {
         "id": "c1",
         "object": "chat.completion.chunk",
         "created": 1,
-        "model": "m",
-        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}],
+        "model": model,
+        "choices": [{"index": 0, "delta": content, "finish_reason": finish}],
     }
     if usage is not None:
         payload["usage"] = usage
     return event(payload)
 
 
-def usage_event(prompt: int, completion: int) -> bytes:
-    usage = {
+def tokens(prompt: int, completion: int) -> dict[str, int]:
+    """A usage object as engines send it."""
+    return {
         "prompt_tokens": prompt,
         "total_tokens": prompt + completion,
         "completion_tokens": completion,
     }
+
+
+def cost(prompt: int, completion: int) -> int:
+    """In nano-credits, at the default prices (0.20 and 0.80 credits per million tokens)."""
+    return 200 * prompt + 800 * completion
+
+
+def usage_event(prompt: int, completion: int) -> bytes:
     return event(
         {
             "id": "c1",
@@ -154,9 +261,22 @@ def usage_event(prompt: int, completion: int) -> bytes:
             "created": 1,
             "model": "m",
             "choices": [],
-            "usage": usage,
+            "usage": tokens(prompt, completion),
         }
     )
+
+
+def completion(text: str, prompt: int = 3, completed: int = 2, model: str = "m") -> dict[str, Any]:
+    """A whole chat answer."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "c1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": tokens(prompt, completed),
+    }
 
 
 def chunked(payload: bytes) -> bytes:
@@ -180,7 +300,14 @@ def json_answer(payload: Any, status: str = "200 OK", headers: str = "") -> byte
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-CHAT: Final = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+SHORT_STREAM: Final = [delta("a"), delta("b", finish="stop"), usage_event(10, 2), DONE]
+
+
+# What clients say
+
+CHAT: Final[dict[str, Any]] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+STREAM: Final[dict[str, Any]] = CHAT | {"stream": True}
+WITH_USAGE: Final[dict[str, Any]] = STREAM | {"stream_options": {"include_usage": True}}
 
 
 def post(
@@ -196,8 +323,8 @@ def post(
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def get(path: str, *, method: str = "GET", headers: str = "") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n".encode()
+def get(path: str, *, method: str = "GET", headers: str = "", version: str = "1.1") -> bytes:
+    return f"{method} {path} HTTP/{version}\r\nHost: test\r\n{headers}\r\n".encode()
 
 
 @dataclass
@@ -239,9 +366,12 @@ class Client:
         async with asyncio.timeout(WAIT_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             line, *fields = head.split("\r\n")[:-2]
-            headers = {n.lower(): v.strip() for n, _, v in (f.partition(":") for f in fields)}
+            headers: dict[str, str] = {}
+            for name, _, value in (f.partition(":") for f in fields):
+                assert name not in headers, f"{name} twice in {head}"
+                headers[name.lower()] = value.strip()
             answer = Answer(int(line.split(" ")[1]), headers, b"", [], True)
-            if head_only or answer.status in (204, 304):
+            if head_only or answer.status in (100, 204, 304):
                 return answer
             try:
                 await self._body(answer)
@@ -279,8 +409,30 @@ class Client:
             except ConnectionResetError:
                 return b""
 
+    async def silence(self, for_s: float = 0.05) -> bool:
+        """Whether nothing comes for a while."""
+        try:
+            async with asyncio.timeout(for_s):
+                await self.reader.read(1)
+        except TimeoutError:
+            return True
+        return False
+
     def leave(self) -> None:
         self.writer.transport.abort()
+
+
+# The chain
+
+
+class _NoAdmin:
+    """Stands for the admin port, which has tests of its own and takes its time to stop."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.port = 0
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class Chain:
@@ -288,10 +440,19 @@ class Chain:
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
+        self.unhandled: list[str] = []
+        """Descriptions of exceptions that nothing handled."""
         self._clients: list[Client] = []
 
-    async def connect(self) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
+    def on_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.unhandled.append(f"{context['message']}: {context.get('exception')!r}")
+
+    async def connect(
+        self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, limit: int = 1 << 20
+    ) -> Client:
+        reader, writer = await asyncio.open_connection(
+            host, self.proxy.port, ssl=tls, limit=limit
+        )
         client = Client(reader, writer)
         self._clients.append(client)
         return client
@@ -300,7 +461,9 @@ class Chain:
         """One request on a connection of its own."""
         client = await self.connect()
         client.send(request)
-        return await client.answer()
+        answer = await client.answer()
+        client.leave()
+        return answer
 
     async def usage(self, request_id: str) -> dict[str, Any]:
         """The request's usage record, once it is there."""
@@ -312,29 +475,53 @@ class Chain:
                     return record
                 await asyncio.sleep(0.01)
 
+    async def only_usage(self) -> dict[str, Any]:
+        """The usage record of the one request that was made and has ended."""
+        async with asyncio.timeout(WAIT_S):
+            while not len(self.proxy.usage):
+                await asyncio.sleep(0.01)
+        (record,) = self.proxy.usage._records.values()
+        return record.as_dict()
+
+    @property
+    def running(self) -> int:
+        """Requests that the proxy believes to be running, over all engines."""
+        return sum(engine.running for engine in self.proxy.engines.engines)
+
     async def close(self) -> None:
         for client in self._clients:
             client.leave()
-        await self.proxy.drain()
+        async with asyncio.timeout(WAIT_S):
+            while self.proxy._downstream.connections:
+                await asyncio.sleep(0.001)
         await self.proxy.close()
+        assert self.unhandled == []
+        assert self.running == 0
+        assert self.proxy._open.streams == 0
 
 
 @asynccontextmanager
 async def chain(
-    *engines: RawEngine | Handler, urls: tuple[str, ...] = (), **settings: Any
+    *engines: RawEngine | Handler, urls: tuple[str, ...] = (), wait: bool = True, **settings: Any
 ) -> AsyncIterator[Chain]:
-    """A started proxy before the given engines (or handlers of raw ones), all models known."""
+    """A started proxy before the given engines (or handlers of raw ones), all models known.
+
+    An engine that a test has started already, by TLS or at another address, is taken as it is.
+    """
     raw = [engine if isinstance(engine, RawEngine) else RawEngine(engine) for engine in engines]
     for engine in raw:
-        await engine.start()
+        if not hasattr(engine, "url"):
+            await engine.start()
     given = dict(host="127.0.0.1", port=0, admin_port=0, drain_s=0.2, log_level="error") | settings
     proxy = Proxy(ProxySettings(engines=[*(engine.url for engine in raw), *urls], **given))
-    await proxy.start()
     running = Chain(proxy)
+    asyncio.get_running_loop().set_exception_handler(running.on_unhandled)
+    with patch("filature.proxy.app.AdminServer", _NoAdmin):
+        await proxy.start()
     try:
         async with asyncio.timeout(WAIT_S):
-            while any(not engine.models for engine in proxy.engines.engines):
-                await asyncio.sleep(0.005)
+            while wait and not all(engine.reachable for engine in proxy.engines.engines):
+                await asyncio.sleep(0.001)
         yield running
     finally:
         await running.close()

@@ -98,7 +98,11 @@ class Routes:
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
     ) -> None:
         dialect = DIALECT_BY_PATH.get(head.path) if head is not None else None
-        lines = self._header_lines(head, self._ids.next())
+        request_id = self._ids.next()
+        lines = self._header_lines(head, request_id)
+        if head is not None and dialect is not None:
+            client_id = None if head.route is None else head.route.client_request_id
+            self._refused(self._new_record(request_id, client_id, dialect), error)
         self._answer_error(connection, head, error, dialect, lines)
 
     def _route(self, head: RequestHead) -> _Route:
@@ -131,18 +135,7 @@ class Routes:
         dialect: Dialect,
         body: bytes,
     ) -> None:
-        plane = self._plane
-        record = UsageRecord(
-            self._ids.next(),
-            route.client_request_id,
-            dialect,
-            "",
-            "",
-            Outcome.REFUSED,
-            0,
-            streamed=False,
-            started_at=plane.wall(),
-        )
+        record = self._new_record(self._ids.next(), route.client_request_id, dialect)
         lines = self._header_lines(head, record.id)
         try:
             if self._is_draining():
@@ -151,15 +144,29 @@ class Routes:
             record.model = request.model
             guid = request.request_guid
             if guid is not None:
-                record.client_request_id = _checked_id(guid.encode("utf-8"), "request_guid")
-                lines += b"x-client-request-id: %b\r\n" % guid.encode("ascii")
+                given = guid.encode("utf-8", "surrogatepass")
+                checked = _checked_id(given, "request_guid")
+                if record.client_request_id is None:  # a header's id comes first
+                    record.client_request_id = checked
+                    lines += b"x-client-request-id: %b\r\n" % given
         except FilatureError as error:
-            record.status = error.status
-            record.error_code = error.code
-            plane.record(record)
+            self._refused(record, error)
             self._answer_error(connection, head, error, dialect, lines)
             return
-        Exchange(plane, connection, head, request, record, lines).start()
+        Exchange(self._plane, connection, head, request, record, lines).start()
+
+    def _new_record(
+        self, request_id: RequestId, client_id: str | None, dialect: Dialect
+    ) -> UsageRecord:
+        now = self._plane.wall()
+        return UsageRecord(
+            request_id, client_id, dialect, "", "", Outcome.REFUSED, 0, started_at=now
+        )
+
+    def _refused(self, record: UsageRecord, error: FilatureError) -> None:
+        record.status = error.status
+        record.error_code = error.code
+        self._plane.record(record)
 
     # pages
 
@@ -171,9 +178,7 @@ class Routes:
             return self._usage_record
         return page
 
-    def _serve_page(
-        self, connection: DownstreamConnection, head: RequestHead, page: Page
-    ) -> None:
+    def _serve_page(self, connection: DownstreamConnection, head: RequestHead, page: Page) -> None:
         lines = self._header_lines(head, self._ids.next())
         try:
             body = page(head)

@@ -261,7 +261,7 @@ class Exchange:
         self._engine_failed(EngineFailed(told.message, param=told.param, code=told.code))
 
     def on_end(self) -> None:
-        answer, engine, reply = self._answer, self._engine, self._reply
+        answer = self._answer
         self._upstream = None  # it is its pool's again
         if answer is None:
             self._on_refusal()
@@ -269,14 +269,19 @@ class Exchange:
         self._drop_engine(cancel=False)
         tail = answer.finish(True)
         verdict = answer.verdict(True)
-        if not verdict.completed:
-            if answer.error is not None:
-                self._on_error_frame(answer.error)
-            else:
-                self._broken(EngineFailed(f"The engine's answer is incomplete: {verdict.reason}."))
-            return
-        if engine is not None:
-            engine.succeeded()
+        if verdict.completed:
+            self._complete(answer, tail)
+        elif answer.error is not None:
+            self._on_error_frame(answer.error)
+        else:
+            self._broken(EngineFailed(f"The engine's answer is incomplete: {verdict.reason}."))
+
+    def _complete(self, answer: AnswerPostprocessor, tail: bytes) -> None:
+        reply = self._reply
+        self._tried[-1].succeeded()
+        if reply.state is UNSENT and answer.mode == "events":
+            self._begin(tail)
+            tail = b""
         if reply.state is not UNSENT:
             reply.finish(tail)
         else:
@@ -284,6 +289,19 @@ class Exchange:
                 self._first_content_at = self._plane.timer()
             reply.send_whole(self._content_type, tail)
         self._end(Outcome.COMPLETED, 200)
+
+    def _was_complete(self) -> bool:
+        """Whether nothing was missing when the answer was cut short; then it ends as completed."""
+        answer = self._answer
+        if answer is None:
+            return False
+        tail = answer.finish(False)
+        if answer.verdict(False).completed:
+            self._complete(answer, tail)
+            return True
+        if tail and self._reply.state is not UNSENT:
+            self._reply.send(tail)
+        return False
 
     def _on_refusal(self) -> None:
         """The engine answered with a status other than 200."""
@@ -298,17 +316,13 @@ class Exchange:
             self._engine_failed(EngineFailed(f"The engine answered {status}: {told.message}"))
 
     def on_lost(self, reason: str) -> None:
-        answer, reply = self._answer, self._reply
+        self._cut_short(EngineFailed(f"The engine failed: {reason}."))
+
+    def _cut_short(self, error: EngineError) -> None:
+        """The engine's answer will not go on."""
         self._drop_engine(cancel=True)
-        if answer is not None and reply.state is not UNSENT:
-            tail = answer.finish(False)
-            if answer.verdict(False).completed:
-                reply.finish(tail)
-                self._end(Outcome.COMPLETED, 200)
-                return
-            if tail:
-                reply.send(tail)
-        self._engine_failed(EngineFailed(f"The engine failed: {reason}."))
+        if not self._was_complete():
+            self._broken(error)
 
     # failure
 
@@ -362,7 +376,11 @@ class Exchange:
 
     def client_gone(self) -> None:
         self._drop_engine(cancel=True)
-        self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
+        answer = self._answer
+        if answer is not None and self._reply.state is not UNSENT and answer.end_mark_seen:
+            self._end(Outcome.COMPLETED, 200)  # it had all, and did not wait for the last chunk
+        else:
+            self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
 
     def client_paused(self) -> None:
         self._paused_at = self._plane.clock.now
@@ -377,8 +395,9 @@ class Exchange:
 
     def drain(self) -> None:
         self._drop_engine(cancel=True)
-        error = Unavailable("This server is shutting down.", code="draining")
-        self._fail(error, Outcome.DRAINED)
+        if not self._was_complete():
+            error = Unavailable("This server is shutting down.", code="draining")
+            self._fail(error, Outcome.DRAINED)
 
     # deadlines
 
@@ -417,7 +436,7 @@ class Exchange:
             self._progress_seen = seen
             self._progress_at = self._sent_at = now
         elif now - self._progress_at >= patience_s:
-            self._engine_failed(EngineTimeout(f"No data came for {patience_s:g} s."))
+            self._cut_short(EngineTimeout(f"No data came for {patience_s:g} s."))
             return
         if answer is None or self._is_shapeless:
             return
@@ -435,6 +454,8 @@ class Exchange:
 
     def _out_of_time(self) -> None:
         self._drop_engine(cancel=True)
+        if self._was_complete():
+            return
         if self._request.timeout_s is not None:
             text = f"The request's own timeout of {self._request.timeout_s:g} s ran out."
             error = EngineTimeout(text, code="timeout")
@@ -471,7 +492,7 @@ class Exchange:
         if self._answer is not None:
             account(record, self._answer, outcome, plane.tariff, self._request, self._model)
         plane.record(record)
-        if outcome is not Outcome.CLIENT_GONE and outcome is not Outcome.CLIENT_STALLED:
+        if self._connection.exchange is self:  # else it is closed
             self._connection.answered(self._reply.keep_alive)
 
 
