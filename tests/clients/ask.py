@@ -36,6 +36,8 @@ class Ask:
     """Say something that must be refused with 400 before an engine is asked."""
     stop_after: int | None = None
     """Leave the stream after this many pieces of text."""
+    usage: bool = True
+    """Ask for the usage in a stream of chat or completions; elsewhere it is always there."""
     max_retries: int = 0
     """Of the SDK's own."""
 
@@ -57,6 +59,8 @@ class Seen:
     text: str = ""
     pieces: int = 0
     """Deltas of text, or of tool arguments, that were handed out one by one."""
+    without_choices: int = 0
+    """Chunks of chat or completions whose ``choices`` is empty, where the SDK shows chunks."""
     finish: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
@@ -90,6 +94,8 @@ class Traits:
     unary: bool = True
     shows_cost: tuple[str, ...] = ("stream", "unary")
     """In which of these the SDK lets members of ``usage`` through that it does not know."""
+    asks_for_usage: bool = False
+    """It asks for the usage in a stream whether the application wants it or not."""
     raises: bool = True
     """False: a bare event parser, which hands an error over as an event."""
     retries: bool = True

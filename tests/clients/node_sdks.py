@@ -84,13 +84,20 @@ ENTRY_POINTS: dict[str, Traits] = {
     ),
     "anthropic.messages": _node("@anthropic-ai/sdk", "@anthropic-ai/sdk", "messages"),
     # This provider's schemas for chat and completions drop what they do not know.
-    "ai.chat": _node("ai, @ai-sdk/openai chat", "@ai-sdk/openai", "chat", shows_cost=()),
+    "ai.chat": _node(
+        "ai, @ai-sdk/openai chat",
+        "@ai-sdk/openai",
+        "chat",
+        shows_cost=(),
+        asks_for_usage=True,
+    ),
     "ai.completions": _node(
         "ai, @ai-sdk/openai completions",
         "@ai-sdk/openai",
         "completions",
         tools=False,
         shows_cost=(),
+        asks_for_usage=True,
     ),
     "ai.responses": _node("ai, @ai-sdk/openai responses", "@ai-sdk/openai", "responses"),
     "ai.compatible": _node("ai, @ai-sdk/openai-compatible", "@ai-sdk/openai-compatible", "chat"),

@@ -102,6 +102,10 @@ def _chat_arguments(ask: Ask) -> dict[str, Any]:
     return arguments
 
 
+def _usage_arguments(ask: Ask) -> dict[str, Any]:
+    return {"stream_options": {"include_usage": True}} if ask.usage else {}
+
+
 class _ToolCalls:
     """Puts streamed pieces of tool calls together, by index."""
 
@@ -129,6 +133,7 @@ class _ChatChunks:
 
     def add(self, chunk: Any) -> None:
         seen = self._seen
+        seen.without_choices += not chunk.choices
         if chunk.usage is not None:
             seen.usage = chunk.usage.to_dict()
         for choice in chunk.choices:
@@ -175,7 +180,7 @@ class OpenAIChat:
     def _stream(self, client: openai.OpenAI, ask: Ask, seen: Seen) -> None:
         chunks = _ChatChunks(seen)
         with client.chat.completions.create(
-            **_chat_arguments(ask), stream=True, stream_options={"include_usage": True}
+            **_chat_arguments(ask), **_usage_arguments(ask), stream=True
         ) as stream:
             for chunk in stream:
                 chunks.add(chunk)
@@ -210,9 +215,7 @@ class OpenAIChatAsync:
             arguments["tools"] = [
                 {"type": "function", "function": {**WEATHER_TOOL, "strict": True}}
             ]
-        async with client.chat.completions.stream(
-            **arguments, stream_options={"include_usage": True}
-        ) as stream:
+        async with client.chat.completions.stream(**arguments, **_usage_arguments(ask)) as stream:
             async for event in stream:
                 if event.type == "content.delta":
                     seen.text += event.delta
@@ -242,7 +245,7 @@ class OpenAICompletions:
                     model=ask.model,
                     prompt=ask.prompt,
                     stream=True,
-                    stream_options={"include_usage": True},
+                    **_usage_arguments(ask),
                     **extra,
                 ) as stream:
                     for chunk in stream:
@@ -255,6 +258,7 @@ class OpenAICompletions:
 
     @staticmethod
     def _add(seen: Seen, completion: Any) -> None:
+        seen.without_choices += not completion.choices
         if completion.usage is not None:
             seen.usage = completion.usage.to_dict()
         for choice in completion.choices:
@@ -419,7 +423,7 @@ class LangChainChat:
                 max_retries=ask.max_retries,
                 timeout=TIMEOUT_S,
                 temperature=-1 if ask.invalid else None,
-                stream_usage=True,
+                stream_usage=ask.usage,
                 use_responses_api=self._responses,
                 http_client=http_client,
                 http_async_client=openai.DefaultAsyncHttpxClient(),

@@ -40,7 +40,9 @@ class HttpxSse:
     def _stream(
         self, client: httpx.Client, url: str, body: dict[str, Any], ask: Ask, seen: Seen
     ) -> None:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if ask.usage:
+            body["stream_options"] = {"include_usage": True}
         calls: dict[int, dict[str, str]] = {}
         with connect_sse(client, "POST", url, json=body) as source:
             if source.response.is_error:
@@ -72,6 +74,7 @@ class HttpxSse:
     @staticmethod
     def _add(seen: Seen, calls: dict[int, dict[str, str]], chunk: dict[str, Any]) -> None:
         seen.usage = chunk.get("usage") or seen.usage
+        seen.without_choices += not chunk["choices"]
         for choice in chunk["choices"]:
             text = choice["delta"].get("content") or ""
             seen.text += text

@@ -47,6 +47,14 @@ def check_stream(sdk: Sdk, chain: Chain) -> str:
     assert len(seen.text) > 20
     assert seen.pieces == direct.pieces > 5
     assert min(seen.tokens()) > 0
+    if sdk.traits.dialect in ("chat", "completions") and not sdk.traits.asks_for_usage:
+        # The engine is asked all the same, and its record is told in a comment.
+        unasked = sdk.ask(chain.url, Ask("demo", stream=True, usage=False))
+        assert unasked.error is None, unasked.error
+        assert unasked.tokens() == (0, 0)
+        assert unasked.without_choices == 0
+        assert (unasked.text, unasked.finish) == (direct.text, direct.finish)
+        assert unasked.pieces == direct.pieces
     return priced_note(sdk, seen, "stream")
 
 

@@ -55,10 +55,23 @@ export function anthropicMessages(ask) {
   return messages;
 }
 
+/** What asks for the usage in a stream of chat or completions. */
+export function usageOptions(ask) {
+  return ask.usage ? { stream_options: { include_usage: true } } : {};
+}
+
 /** An empty `Seen`, as ask.py describes it. */
 export function newSeen() {
   return {
-    text: "", pieces: 0, finish: null, usage: {}, tool_calls: [], vector: 0, error: null, attempts: 0,
+    text: "",
+    pieces: 0,
+    without_choices: 0,
+    finish: null,
+    usage: {},
+    tool_calls: [],
+    vector: 0,
+    error: null,
+    attempts: 0,
   };
 }
 

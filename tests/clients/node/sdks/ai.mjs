@@ -9,18 +9,22 @@ import { API_KEY, WEATHER_TOOL, countingFetch, newSeen, seenError } from "../see
 
 globalThis.AI_SDK_LOG_WARNINGS = false; // of settings that a provider does not have
 
-function provider(create, baseURL, seen) {
+function provider(create, baseURL, ask, seen) {
   return create({
-    baseURL, apiKey: API_KEY, name: "filature", includeUsage: true, fetch: countingFetch(seen),
+    baseURL,
+    apiKey: API_KEY,
+    name: "filature",
+    includeUsage: ask.usage, // of openai-compatible only; openai asks for it always
+    fetch: countingFetch(seen),
   });
 }
 
 const MODELS = {
-  chat: (baseURL, id, seen) => provider(createOpenAI, baseURL, seen).chat(id),
-  completions: (baseURL, id, seen) => provider(createOpenAI, baseURL, seen).completion(id),
-  responses: (baseURL, id, seen) => provider(createOpenAI, baseURL, seen).responses(id),
-  compatible: (baseURL, id, seen) => provider(createOpenAICompatible, baseURL, seen)(id),
-  messages: (baseURL, id, seen) => provider(createAnthropic, baseURL, seen)(id),
+  chat: (baseURL, ask, seen) => provider(createOpenAI, baseURL, ask, seen).chat(ask.model),
+  completions: (baseURL, ask, seen) => provider(createOpenAI, baseURL, ask, seen).completion(ask.model),
+  responses: (baseURL, ask, seen) => provider(createOpenAI, baseURL, ask, seen).responses(ask.model),
+  compatible: (baseURL, ask, seen) => provider(createOpenAICompatible, baseURL, ask, seen)(ask.model),
+  messages: (baseURL, ask, seen) => provider(createAnthropic, baseURL, ask, seen)(ask.model),
 };
 
 function settings(model, ask, signal) {
@@ -98,7 +102,7 @@ async function streamed(model, ask, seen) {
 function entryPoint(kind) {
   return async (baseURL, ask) => {
     const seen = newSeen();
-    const model = MODELS[kind](baseURL, ask.model, seen);
+    const model = MODELS[kind](baseURL, ask, seen);
     try {
       await (ask.stream ? streamed : unary)(model, ask, seen);
     } catch (error) {
@@ -116,7 +120,7 @@ export const messages = entryPoint("messages");
 
 export async function embeddings(baseURL, ask) {
   const seen = newSeen();
-  const model = provider(createOpenAICompatible, baseURL, seen).embeddingModel(ask.model);
+  const model = provider(createOpenAICompatible, baseURL, ask, seen).embeddingModel(ask.model);
   try {
     const { embedding, usage } = await embed({
       model,

@@ -2,9 +2,12 @@
 
 import { EventSourceParserStream } from "eventsource-parser/stream";
 
-import { API_KEY, ToolCalls, WEATHER_TOOL, chatMessages, countingFetch, newSeen } from "../seen.mjs";
+import {
+  API_KEY, ToolCalls, WEATHER_TOOL, chatMessages, countingFetch, newSeen, usageOptions,
+} from "../seen.mjs";
 
 function add(seen, calls, chunk) {
+  seen.without_choices += chunk.choices.length === 0 ? 1 : 0;
   seen.usage = chunk.usage ?? seen.usage;
   for (const choice of chunk.choices) {
     if (choice.delta.content) {
@@ -26,7 +29,7 @@ export async function chat(baseURL, ask) {
   const body = { model: ask.model, messages: chatMessages(ask) };
   if (ask.tools) body.tools = [{ type: "function", function: WEATHER_TOOL }];
   if (ask.invalid) body.temperature = -1;
-  if (ask.stream) Object.assign(body, { stream: true, stream_options: { include_usage: true } });
+  if (ask.stream) Object.assign(body, { stream: true }, usageOptions(ask));
   const response = await countingFetch(seen)(`${baseURL}/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${API_KEY}` },

@@ -4,6 +4,7 @@ import OpenAI from "openai";
 
 import {
   API_KEY, ToolCalls, WEATHER_TOOL, chatMessages, countingFetch, newSeen, responsesInput, seenError,
+  usageOptions,
 } from "../seen.mjs";
 
 function client(baseURL, ask, seen) {
@@ -45,9 +46,10 @@ export async function chat(baseURL, ask) {
       return;
     }
     const stream = await completions.create({
-      ...body, stream: true, stream_options: { include_usage: true },
+      ...body, stream: true, ...usageOptions(ask),
     });
     for await (const chunk of stream) {
+      seen.without_choices += chunk.choices.length === 0 ? 1 : 0;
       seen.usage = chunk.usage ?? seen.usage;
       for (const choice of chunk.choices) {
         if (choice.delta.content) {
@@ -71,6 +73,7 @@ export async function completions(baseURL, ask) {
   const body = { model: ask.model, prompt: ask.prompt };
   if (ask.invalid) body.temperature = -1;
   const add = (completion) => {
+    seen.without_choices += completion.choices.length === 0 ? 1 : 0;
     seen.usage = completion.usage ?? seen.usage;
     for (const choice of completion.choices) {
       seen.text += choice.text;
@@ -82,7 +85,7 @@ export async function completions(baseURL, ask) {
     const api = client(baseURL, ask, seen).completions;
     if (!ask.stream) return add(await api.create(body));
     const stream = await api.create({
-      ...body, stream: true, stream_options: { include_usage: true },
+      ...body, stream: true, ...usageOptions(ask),
     });
     for await (const chunk of stream) {
       add(chunk);
