@@ -131,6 +131,5 @@ CHAT: Final = DialectRules(
         "verbosity": one_of("low", "medium", "high"),
     },
     related_strictly=_related_strictly,
-    choices=True,
     max_tokens=("max_tokens", "max_completion_tokens"),
 )

@@ -69,7 +69,6 @@ COMPLETIONS: Final = DialectRules(
         "top_p": number(0, 1),
     },
     related_strictly=_related_strictly,
-    choices=True,
     max_tokens=("max_tokens",),
     prompts=("prompt", "prompt_embeds"),
 )

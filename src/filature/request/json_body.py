@@ -40,8 +40,7 @@ def load_object(body: bytes, limits: RequestLimits) -> tuple[bytes, dict[str, An
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
-        if body.startswith(BYTE_ORDER_MARK):  # RFC 8259, 8.1: may be ignored, must not be sent
-            return load_object(body[len(BYTE_ORDER_MARK) :], limits)
+        body = body.removeprefix(BYTE_ORDER_MARK)  # RFC 8259, 8.1: may be ignored on reading
         parsed = _second_opinion(body, limits)
     if type(parsed) is not dict:
         raise InvalidRequest(

@@ -37,6 +37,9 @@ _ESCAPED_ASCII: Final = re.compile(rb"\\u00[2-7]")
 """By which a key can be written so that a search does not find it."""
 
 
+_STREAM_OPTION_TOKENS: Final = {name: f'"{name}"'.encode() for name in STREAM_OPTIONS}
+
+
 class _Known(NamedTuple):
     """A field: its key as it stands in JSON, alone and with the colon, and its rule."""
 
@@ -158,7 +161,7 @@ def parse_request(dialect: Dialect, body: bytes, limits: RequestLimits) -> Parse
         refuse_duplicates(body, 0, "", len(fields))
     if limits.strict:
         _check_strictly(rules, fields)
-    n, best_of = _choices(fields, limits) if rules.choices else (1, 1)
+    n, best_of = _choices(fields, limits) if dialect.has_choices else (1, 1)
     stream = rules.streams and fields.get("stream") is True
     request = ParsedRequest(
         dialect=dialect,
@@ -290,12 +293,14 @@ def _read_stream_options(request: ParsedRequest, options: dict[str, Any]) -> Non
     if len(options) > request.limits.fields_max:
         raise _too_many_fields("stream_options", "stream_options", request.limits)
     count = request.body.count
-    if not request.searchable or any(
-        key not in STREAM_OPTIONS or count(f'"{key}"'.encode()) != 1 for key in options
-    ):
+    proven = request.searchable
+    for key in options:
+        token = _STREAM_OPTION_TOKENS.get(key)
+        proven = proven and token is not None and count(token) == 1
+    if not proven:
         start = request.member("stream_options").value_start
         refuse_duplicates(request.body, start, "stream_options.", len(options))
-    if request.rules.choices:
+    if request.dialect.has_choices:
         request.include_usage = options.get("include_usage") is True
         request.continuous_usage = options.get("continuous_usage_stats") is True
 

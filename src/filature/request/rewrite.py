@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from filature.request.anthropic import MESSAGES
 from filature.request.cocoon import COCOON_FIELDS
 from filature.request.json_body import key_text
 from filature.request.parse import ParsedRequest
+from filature.wire.dialect import Dialect
 from filature.wire.members import members
 
 
@@ -46,7 +46,7 @@ def body_for_engine(
     removed: set[str] = set()
     if model != request.model:
         values["model"] = orjson.dumps(model)
-    if request.stream and request.rules.choices:
+    if request.stream and request.dialect.has_choices:
         _ask_for_usage(request, values, removed, include=include_usage, continuous=continuous_usage)
     if request.limits.max_tokens_max is not None:
         _cap_tokens(request, values, request.limits.max_tokens_max)
@@ -150,7 +150,7 @@ def _cap_tokens(request: ParsedRequest, values: Values, cap: int) -> None:
         value = fields.get(name)
         if value is not None and not (type(value) is int and 0 <= value <= cap):
             values[name] = b"%d" % cap
-    if request.rules is MESSAGES:
+    if request.dialect is Dialect.MESSAGES:
         _lower_budget(request, values, cap)
 
 

@@ -34,8 +34,6 @@ class DialectRules:
     """Fields that bound the completion; the first is the one that is set when all are missing."""
     streams: bool = True
     """Whether the dialect has ``stream``."""
-    choices: bool = False
-    """Whether the dialect has ``n``, and usage in streams only on request."""
     prompts: tuple[str, ...] = ()
     """Fields that hold one prompt or several."""
 
