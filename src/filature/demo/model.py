@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 
@@ -85,27 +85,15 @@ class _Job:
 class ModelBackend:
     """The loaded model and the threads that run it. ``close`` ends them."""
 
-    def __init__(self) -> None:
-        """Load, which takes a second or so: not in an event loop. Raises ``ModelLoadError``."""
-        weights = weights_file()
-        if weights is None:
-            raise ModelLoadError("the model's weights are not installed")
-        os.environ.setdefault("RUST_LOG", "error")  # read by the library when it loads
-        try:
-            self._library: Any = import_module("mistralrs")  # an optional part
-        except ImportError as error:
-            raise ModelLoadError(f"mistralrs cannot be imported: {error}") from error
-        try:
-            which = self._library.Which.GGUF(str(weights.parent), weights.name)
-            self._runner: Any = self._library.Runner(
-                which, max_seqs=RUNNING_MAX, prefix_cache_n=0, jinja_explicit=str(_TEMPLATE)
-            )
-        except (ValueError, RuntimeError, OSError) as error:
-            raise ModelLoadError(f"the model cannot be loaded: {error}") from error
+    def __init__(self, library: Any, runner: Any) -> None:
+        """``library`` is the module ``mistralrs``, ``runner`` its ``Runner`` with the model."""
+        self._library = library
+        self._runner = runner
         self._calling = threading.Lock()
         self._prefilling = threading.Lock()
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
         self._active = 0
+        self._generating: set[_Job] = set()
         self._is_closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"model-{number}", daemon=True)
@@ -114,10 +102,27 @@ class ModelBackend:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def context_length_max(self) -> int:
-        """What the model was trained for, in tokens."""
-        return int(self._runner.max_sequence_length() or 2048)
+    @classmethod
+    def load(cls) -> Self:
+        """Load the model, which takes a second or so: not in an event loop.
+
+        Raises ``ModelLoadError``.
+        """
+        weights = weights_file()
+        if weights is None:
+            raise ModelLoadError("the model's weights are not installed")
+        os.environ.setdefault("RUST_LOG", "error")  # read by the library when it loads
+        try:
+            library: Any = import_module("mistralrs")
+            runner = library.Runner(
+                library.Which.GGUF(str(weights.parent), weights.name),
+                max_seqs=RUNNING_MAX,
+                prefix_cache_n=0,  # it would not tell what it took from there
+                jinja_explicit=str(_TEMPLATE),
+            )
+        except (ImportError, ValueError, RuntimeError, OSError) as error:
+            raise ModelLoadError(f"the model cannot be loaded: {error}") from error
+        return cls(library, runner)
 
     def close(self) -> bool:
         """End all generations; whether all threads ended within ``JOIN_S``: one may be at a long
@@ -129,6 +134,11 @@ class ModelBackend:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def generating(self) -> int:
+        """Requests that a thread is at."""
+        return len(self._generating)
 
     @staticmethod
     def prompts_of(question: Question) -> list[str]:
@@ -174,11 +184,13 @@ class ModelBackend:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             error: Exception | None = None
+            self._generating.add(job)
             try:
                 for index in range(len(job.prompts) * job.question.n):
                     self._generate(job, index)
             except Exception as failure:  # noqa: BLE001  # the library's own; told to the client
                 error = failure
+            self._generating.discard(job)
             job.deliver(_End(error))
 
     def _is_wanted(self, job: _Job) -> bool:

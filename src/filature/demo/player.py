@@ -162,7 +162,9 @@ class Player:
             if self._position < len(beats):
                 # A peer that was slow gets no burst afterwards: an engine would not make one.
                 now = self._pacer.time()
-                self._due = max(self._due + self._interval_s, now)
+                self._due += self._interval_s
+                if self._due <= now:
+                    self._due = now + self._interval_s
                 self._wait()
                 return
         if not self.is_over:

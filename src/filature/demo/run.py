@@ -62,6 +62,6 @@ def _load() -> "ModelBackend":
     from filature.demo.model import ModelBackend, ModelLoadError  # noqa: PLC0415  # may be missing
 
     try:
-        return ModelBackend()
+        return ModelBackend.load()
     except ModelLoadError as error:
         raise BackendError(str(error)) from error

@@ -34,7 +34,7 @@ class ScriptedBackend:
 
     def _choice(self, question: Question, script: Script, index: int) -> list[Piece]:
         prompt = question.prompts[index // question.n]
-        seed = seed_of(prompt, question.seed, index % question.n)
+        seed = seed_of(prompt, question.seed) + index % question.n
         limit = question.max_tokens
         reasoning = self._corpus.passage(seed + 1, script.reasoning)[:limit]
         pieces = _cut(index, reasoning, Kind.REASONING, question, script)

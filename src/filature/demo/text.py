@@ -12,18 +12,18 @@ from typing import Any, Final
 _TOKEN: Final = re.compile(r" ?\w{1,6}|\s+|[^\w\s]")
 
 _SENTENCES: Final = (
-    "A cocoon is one thread, wound some three hundred thousand times around a sleeping moth. ",
+    " A cocoon is one thread, wound some three hundred thousand times around a sleeping moth.",
     (
-        "The reeler puts a handful of cocoons into warm water, finds their ends with a small brush "
-        "and draws them through an eye, so that many weak filaments run together as one strong thread. "
+        " The reeler puts a handful of cocoons into warm water, finds their ends with a small brush "
+        "and draws them through an eye, so that many weak filaments run together as one strong thread."
     ),
-    "When one of them breaks, another takes its place before the thread grows thin. ",
-    'Nobody who wears the cloth can tell where that was: "soie grège", the French call it. ',
-    "A good filature loses little: what cannot be reeled is carded and spun — 真綿 in Japan. ",
-    "Water at 60 °C is too cold, at 95 °C too hot; the craft is in between 🧵. ",
+    " When one of them breaks, another takes its place before the thread grows thin.",
+    ' Nobody who wears the cloth can tell where that was: "soie grège", the French call it.',
+    " A good filature loses little: what cannot be reeled is carded and spun — 真綿 in Japan.",
+    " Water at 60 °C is too cold, at 95 °C too hot; the craft is in between 🧵.",
     (
-        "The ledger was kept by weight: so many kilos of cocoons in, so many of silk out,\n"
-        "and the difference had to be explained at the end of each day.\n"
+        " The ledger was kept by weight: so many kilos of cocoons in, so many of silk out,\n"
+        "and the difference had to be explained at the end of each day."
     ),
 )
 """Its own words, with letters beyond ASCII, an emoji, quotes and line ends among them."""
@@ -56,7 +56,10 @@ class Corpus:
             after = self._beginnings[(which + 2) % len(self._beginnings)]
             count = (after - start) % len(self._tokens)
         rounds = (start + count) // len(self._tokens) + 1
-        return (self._tokens * rounds)[start : start + count]
+        passage = (self._tokens * rounds)[start : start + count]
+        if passage:
+            passage[0] = passage[0].lstrip()
+        return passage
 
 
 def seed_of(*parts: object) -> int:
