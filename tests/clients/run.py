@@ -39,7 +39,7 @@ def install_python() -> None:
         return
     print(f"Installing {PYTHON_LOCK.relative_to(REPOSITORY)} ...", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-    pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "-qq"]
     subprocess.run([*pip, "--require-hashes", "--requirement", PYTHON_LOCK], check=True)
     mark_current(stamp, PYTHON_LOCK)
 
@@ -79,7 +79,8 @@ def main() -> int:
         return 2
     install_python()
     path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path}
+    # Everything is on this machine: a proxy that the environment names must not be asked.
+    environment = os.environ | {"PATH": path, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     install_node(environment)
 
     # Arguments select some cells; only a whole run makes a table that can be compared.
