@@ -47,7 +47,7 @@ class _Histogram:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.counts = [0] * (len(bounds) + 1)
-        self.total: float = 0
+        self.total = 0.0
 
 
 class _ModelSeries:
@@ -245,8 +245,8 @@ class Metrics(Collector):
         queue = _histogram(spec.QUEUE_TIME)
         for (dialect, model), series in sorted(self._series.items()):
             labels = [_OPERATIONS.get(dialect, "chat"), model, dialect]
-            series.prompt_tokens.total = series.prompt
-            series.completion_tokens.total = series.completion
+            series.prompt_tokens.total = float(series.prompt)
+            series.completion_tokens.total = float(series.completion)
             _add(usage, [*labels, "input"], series.prompt_tokens, _TOKENS)
             _add(usage, [*labels, "output"], series.completion_tokens, _TOKENS)
             _add(first, labels, series.first, _FIRST)
