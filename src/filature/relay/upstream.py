@@ -105,10 +105,14 @@ class UpstreamPool:
     async def _connect(self, caller: Caller, request: bytes) -> None:
         origin = self.origin
         loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(self)
         try:
             async with asyncio.timeout(self.limits.connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self), origin.host, origin.port, ssl=origin.tls
+                await loop.create_connection(
+                    lambda: cast(asyncio.Protocol, connection),
+                    origin.host,
+                    origin.port,
+                    ssl=origin.tls,
                 )
         except TimeoutError:
             caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
@@ -123,8 +127,8 @@ class UpstreamPool:
             self._idle.pop(0).transport.close()
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection; one request at a time."""
+class UpstreamConnection:
+    """One connection; one request at a time. An ``asyncio.Protocol`` as DownstreamConnection is."""
 
     __slots__ = (
         "_buffer",

@@ -50,8 +50,7 @@ class RequestLog:
         stream = self._stream
         if stream is None:
             return
-        # orjson writes a dataclass as an object of its fields: they are the log's schema
-        lines = b"\n".join([_START + orjson.dumps(record)[1:] for record in records]) + b"\n"
+        lines = b"\n".join([_START + orjson.dumps(r.as_log_fields())[1:] for r in records]) + b"\n"
         try:
             stream.write(lines)
             stream.flush()

@@ -91,6 +91,35 @@ class UsageRecord:
             "tries": self.tries,
         }
 
+    def as_log_fields(self) -> dict[str, Any]:
+        """All fields under their own names: the log's schema."""
+        return {
+            "id": self.id,
+            "client_request_id": self.client_request_id,
+            "dialect": self.dialect,
+            "model": self.model,
+            "engine": self.engine,
+            "outcome": self.outcome,
+            "status": self.status,
+            "streamed": self.streamed,
+            "prompt": self.prompt,
+            "cached": self.cached,
+            "completion": self.completion,
+            "reasoning": self.reasoning,
+            "estimated": self.estimated,
+            "prompt_cost": self.prompt_cost,
+            "completion_cost": self.completion_cost,
+            "total_cost": self.total_cost,
+            "started_at": self.started_at,
+            "queue_s": self.queue_s,
+            "first_content_s": self.first_content_s,
+            "total_s": self.total_s,
+            "events": self.events,
+            "unprocessed_bytes": self.unprocessed_bytes,
+            "error_code": self.error_code,
+            "tries": self.tries,
+        }
+
     def as_json(self) -> bytes:
         """The body of ``GET /v1/usage/{request_id}``."""
         return orjson.dumps(self.as_dict())
