@@ -13,8 +13,9 @@ import json
 import socket
 import ssl
 import struct
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -54,12 +55,16 @@ class RawEngine:
     """An engine whose answers are a test's own bytes.
 
     ``/v1/models`` and the probe are answered as vLLM would; all else goes to ``handler``. The
-    connection is kept open after the handler returns unless it closed the writer.
+    connection is kept open after the handler returns unless it closed the writer. ``suffix`` is
+    put behind its URL: a base path, models named by hand.
     """
 
-    def __init__(self, handler: Handler, *, models: tuple[str, ...] = ("m",)) -> None:
+    def __init__(
+        self, handler: Handler, *, models: tuple[str, ...] = ("m",), suffix: str = ""
+    ) -> None:
         self.handler = handler
         self.models = models
+        self.suffix = suffix
         self.continuous = False
         self.requests: list[EngineRequest] = []
         self.probes: list[EngineRequest] = []
@@ -188,8 +193,8 @@ class Call:
 class Puppet(RawEngine):
     """A raw engine that the test plays itself: ``call = await puppet.call()``."""
 
-    def __init__(self, *, models: tuple[str, ...] = ("m",)) -> None:
-        super().__init__(self._take, models=models)
+    def __init__(self) -> None:
+        super().__init__(self._take)
         self._calls: asyncio.Queue[Call] = asyncio.Queue()
 
     async def _take(self, request: EngineRequest, writer: asyncio.StreamWriter) -> None:
@@ -445,7 +450,9 @@ class Chain:
         self._clients: list[Client] = []
 
     def on_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.unhandled.append(f"{context['message']}: {context.get('exception')!r}")
+        error = context.get("exception")
+        trace = "" if error is None else "".join(traceback.format_exception(error))
+        self.unhandled.append(f"{context['message']}\n{trace}")
 
     async def connect(
         self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, limit: int = 1 << 20
@@ -491,13 +498,15 @@ class Chain:
     async def close(self) -> None:
         for client in self._clients:
             client.leave()
-        async with asyncio.timeout(WAIT_S):
-            while self.proxy._downstream.connections:
-                await asyncio.sleep(0.001)
-        await self.proxy.close()
-        assert self.unhandled == []
-        assert self.running == 0
-        assert self.proxy._open.streams == 0
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while self.proxy._downstream.connections:
+                    await asyncio.sleep(0.001)
+        finally:
+            await self.proxy.close()
+        assert not self.unhandled, "\n".join(self.unhandled)
+        assert self.running == 0, "a request is believed to be running"
+        assert self.proxy._open.streams == 0, "a stream is believed to be open"
 
 
 @asynccontextmanager
@@ -509,21 +518,20 @@ async def chain(
     An engine that a test has started already, by TLS or at another address, is taken as it is.
     """
     raw = [engine if isinstance(engine, RawEngine) else RawEngine(engine) for engine in engines]
-    for engine in raw:
-        if not hasattr(engine, "url"):
-            await engine.start()
-    given = dict(host="127.0.0.1", port=0, admin_port=0, drain_s=0.2, log_level="error") | settings
-    proxy = Proxy(ProxySettings(engines=[*(engine.url for engine in raw), *urls], **given))
-    running = Chain(proxy)
-    asyncio.get_running_loop().set_exception_handler(running.on_unhandled)
-    with patch("filature.proxy.app.AdminServer", _NoAdmin):
-        await proxy.start()
-    try:
+    async with AsyncExitStack() as stack:
+        for engine in raw:
+            if not hasattr(engine, "url"):
+                await engine.start()
+            stack.push_async_callback(engine.close)
+        addresses = [*(engine.url + engine.suffix for engine in raw), *urls]
+        given = dict(host="127.0.0.1", port=0, admin_port=0, drain_s=0.2, log_level="error") | settings
+        proxy = Proxy(ProxySettings(engines=addresses, **given))
+        running = Chain(proxy)
+        stack.push_async_callback(running.close)
+        asyncio.get_running_loop().set_exception_handler(running.on_unhandled)
+        with patch("filature.proxy.app.AdminServer", _NoAdmin):
+            await proxy.start()
         async with asyncio.timeout(WAIT_S):
             while wait and not all(engine.reachable for engine in proxy.engines.engines):
                 await asyncio.sleep(0.001)
         yield running
-    finally:
-        await running.close()
-        for engine in raw:
-            await engine.close()

@@ -98,6 +98,9 @@ BEFORE_CONTENT: dict[str, Handler] = {
     "error frame after the role": says(
         stream_answer([delta("", role="assistant"), event({"error": "dead"}), DONE])
     ),
+    "not an answer": says(json_answer("<html>")[:-8] + b"<html>oh"),
+    "not an answer in chunks": says(stream_answer([b"2ab\r\n" + SHORT_STREAM[0], DONE])),
+    "half a document": says(stream_answer([b'{"choices":['])),
     "garbage": says(b"\x00\x01SSH-2.0-OpenSSH\r\n\r\n"),
     "another protocol": says(b"ICY 200 OK\r\n\r\n"),
     "bare line ends": broken(b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"),
@@ -164,6 +167,15 @@ async def test_when_no_other_engine_is_left_the_client_is_told(fault: str) -> No
     assert record["error_code"] == answer.json["error"]["code"]
     assert record["usage"]["total_cost"] == 0
     assert len(engine.requests) == times_asked(fault)
+
+
+async def test_a_whole_answer_to_a_request_for_a_stream_is_passed_whole() -> None:
+    async with chain(says(HI)) as c:
+        answer = await c.ask(post(STREAM))
+        record = await c.usage(answer.request_id)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["choices"][0]["message"]["content"] == "hi"
+    assert record["outcome"] == "completed"
 
 
 @pytest.mark.parametrize("whole", ["half a document", "not JSON", "an error", "a shorter body"])
@@ -440,11 +452,9 @@ async def test_a_stream_whose_last_bytes_a_slow_client_held_up() -> None:
 
 
 async def test_a_base_path() -> None:
-    engine = RawEngine(says(HI))
-    await engine.start()
-    async with chain(urls=(f"{engine.url}/api/openai/v1/",)) as c:
+    engine = RawEngine(says(HI), suffix="/api/openai/v1/")
+    async with chain(engine) as c:
         assert (await c.ask(post(CHAT))).status == 200
-    await engine.close()
     assert engine.requests[0].path == "/api/openai/v1/chat/completions"
     assert engine.probes[0].path == "/api/openai/v1/models"
 
@@ -475,14 +485,13 @@ async def test_an_engine_by_https() -> None:
 async def test_an_engine_whose_certificate_nobody_vouches_for() -> None:
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
-    engine = RawEngine(says(HI))
+    engine = RawEngine(says(HI), suffix="=m")
     await engine.start(tls=server)
-    async with chain(urls=(f"{engine.url}=m",), wait=False) as c:
+    async with chain(engine, wait=False) as c:
         answer = await c.ask(post(CHAT))
         assert answer.status == 502
         assert "certificate" in answer.json["error"]["message"].lower()
     assert engine.requests == []
-    await engine.close()
 
 
 async def test_models_named_by_hand_where_the_engine_does_not_tell() -> None:
@@ -498,10 +507,8 @@ async def test_models_named_by_hand_where_the_engine_does_not_tell() -> None:
                 models = request.path == "/v1/models"
                 writer.write(json_answer({}, "500 No") if models else HI)
 
-    engine = Mute(says(HI))
-    await engine.start()
-    async with chain(urls=(f"{engine.url}=one:org/One,two",)) as c:
+    engine = Mute(says(HI), suffix="=one:org/One,two")
+    async with chain(engine) as c:
         for name, upstream in (("one", "org/One"), ("two", "two")):
             assert (await c.ask(post(CHAT | {"model": name}))).status == 200
             assert engine.requests[-1].json["model"] == upstream
-    await engine.close()

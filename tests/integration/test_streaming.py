@@ -267,13 +267,12 @@ async def test_an_http_1_0_client_is_streamed_to_until_the_close() -> None:
 
 
 async def test_an_alias_is_what_the_client_sees() -> None:
-    engine = RawEngine(says(stream_answer([delta("a", model="org/Big-8B"), *SHORT_STREAM[1:]])))
-    await engine.start()
-    async with chain(urls=(f"{engine.url}=small:org/Big-8B",)) as c:
+    events = [delta("a", model="org/Big-8B"), *SHORT_STREAM[1:]]
+    engine = RawEngine(says(stream_answer(events)), suffix="=small:org/Big-8B")
+    async with chain(engine) as c:
         answer = await c.ask(post(WITH_USAGE | {"model": "small"}))
         record = await c.usage(answer.request_id)
         unknown = await c.ask(post(WITH_USAGE | {"model": "org/Big-8B"}))
-    await engine.close()
     assert engine.requests[0].json["model"] == "org/Big-8B"
     assert b"org/Big-8B" not in answer.body
     assert json.loads(answer.events[0].removeprefix(b"data: "))["model"] == "small"

@@ -235,9 +235,9 @@ class Exchange:
             self._first_content_at = self._plane.timer()
         if reply.state is not UNSENT:
             reply.send(out)
-        elif answer.mode == "events" or self._request.stream or answer.overflowed:
+        elif answer.mode == "events" or answer.overflowed:
             self._begin(out)
-        else:
+        else:  # a document, or what is none: it is judged at its end
             reply.hold(out)
             if reply.held_bytes > self._plane.limits.document_bytes_held_max:
                 self._begin(b"")
