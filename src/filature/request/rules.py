@@ -191,7 +191,7 @@ def text(chars_min: int, chars_max: int) -> Rule:
                 param=name,
                 code="string_above_max_length",
             )
-        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        if not value.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in value):
             raise InvalidRequest(
                 f"{name} has an unpaired surrogate, which is not a character.",
                 param=name,
