@@ -10,7 +10,7 @@ CODE := $(wildcard src tests benchmarks fuzz)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines test-clients lint format bench dist docs lock clean
+.PHONY: help setup run test test-installed test-engines test-clients lint format bench dist docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ run: setup ## Start an endpoint at http://127.0.0.1:10080 with a small real mode
 
 test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-installed: setup $(VENV)/.dev ## The same tests with filature as it is installed: compiled
+	$(BIN)/python -m pytest -o pythonpath=. $(ARGS)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
 	$(BIN)/python tests/engines/run.py $(ENGINES)
@@ -44,9 +47,9 @@ format: setup $(VENV)/.dev ## Let ruff lay the code out and mend what it can
 bench: setup $(VENV)/.dev ## CPU, latency and memory beside nginx; BENCH="…" for some of it
 	$(BIN)/python -m benchmarks $(BENCH)
 
-dist: setup ## Build the wheel into dist/
-	rm -rf dist
-	$(BIN)/hatchling build --target wheel
+dist: setup ## The wheel into dist/: compiled for this Python and machine, or with PURE=1 for any
+	@rm -rf dist && mkdir dist
+	@if [ -n "$(PURE)" ]; then $(BIN)/hatchling build -t wheel; else cp -v build/wheel/*.whl dist; fi
 
 docs: setup ## Write the tables of settings and metrics anew from the code
 	$(BIN)/python docs/generate.py

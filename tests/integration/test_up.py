@@ -19,15 +19,17 @@ from typing import Any
 import httpx
 import pytest
 
+import filature
+
 ROOT = Path(__file__).resolve().parents[2]
 FILATURE = [sys.executable, "-m", "filature.cli.main"]
 WAIT_S = 30
 
 
 def environment() -> dict[str, str]:
-    """Ours without settings of filature's, and with its sources."""
+    """Ours without settings of filature's, and with the filature that is tested here."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FILATURE_")}
-    return kept | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"}
+    return kept | {"PYTHONPATH": str(Path(filature.__file__).parents[1]), "NO_COLOR": "1"}
 
 
 class Up:
