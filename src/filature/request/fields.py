@@ -73,7 +73,7 @@ def content_parts(value: Any, name: str) -> None:
 
 
 def prompts(value: Any, name: str) -> None:
-    """One prompt or several, as ``prompt_count`` and ``prompt_ids`` read them.
+    """One prompt or several, counted by ``prompt_count``.
 
     A prompt is a string, an array of token ids, or what only some engines take: an array of ids
     and strings (llama.cpp), an object (text with images).
@@ -84,30 +84,28 @@ def prompts(value: Any, name: str) -> None:
         return
     if not value:
         raise invalid(name, "a prompt or an array of at least one", value, "empty_array")
-    kinds = set(map(type, value))
-    if int in kinds:
-        _mixed_prompt(value, kinds, name)
+    if int in set(map(type, value)):
+        _ids_and_text(value, name)
         return
     for index, entry in enumerate(value):
         if type(entry) is list:
             if not entry:
                 raise invalid(f"{name}[{index}]", "a prompt", entry, "empty_array")
-            _mixed_prompt(entry, set(map(type, entry)), f"{name}[{index}]")
+            _ids_and_text(entry, f"{name}[{index}]")
         elif type(entry) is not str and type(entry) is not dict:
             raise wrong_type(f"{name}[{index}]", "a string or an array of token ids", entry)
 
 
-def _mixed_prompt(value: list[Any], kinds: set[type], name: str) -> None:
+def _ids_and_text(value: list[Any], name: str) -> None:
     """Token ids, and perhaps strings between them."""
-    for index, entry in enumerate(value) if kinds - {int, str} or kinds == {int, str} else ():
-        if type(entry) is not int and type(entry) is not str:
-            raise wrong_type(f"{name}[{index}]", "a token id", entry)
-    ids = value if kinds == {int} else [entry for entry in value if type(entry) is int]
-    if ids and not (min(ids) >= 0 and max(ids) <= _TOKEN_ID_MAX):
-        index = next(
-            i for i, e in enumerate(value) if type(e) is int and not 0 <= e <= _TOKEN_ID_MAX
-        )
-        raise invalid(f"{name}[{index}]", f"a token id from 0 to {_TOKEN_ID_MAX}", value[index])
+    if not set(map(type, value)) <= {int, str}:
+        index = next(i for i, entry in enumerate(value) if type(entry) not in (int, str))
+        raise wrong_type(f"{name}[{index}]", "a token id", value[index])
+    ids = [entry for entry in value if type(entry) is int]
+    if ids and (min(ids) < 0 or max(ids) > _TOKEN_ID_MAX):
+        wrong = next(entry for entry in ids if not 0 <= entry <= _TOKEN_ID_MAX)
+        where = f"{name}[{value.index(wrong)}]"
+        raise invalid(where, f"a token id from 0 to {_TOKEN_ID_MAX}", wrong)
 
 
 def prompt_count(value: Any) -> int:

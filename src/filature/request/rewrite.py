@@ -4,6 +4,7 @@ Decides nothing about what is allowed; that is ``parse``.
 """
 
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -103,8 +104,10 @@ def edit_object(text: bytes, values: Values, removed: AbstractSet[str]) -> bytes
 
 def _apply(text: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     """Replace spans that do not overlap."""
-    if len(edits) > 1:
-        edits.sort(key=lambda edit: edit[:2])
+    if len(edits) == 1:
+        ((start, end, replacement),) = edits
+        return text[:start] + replacement + text[end:]
+    edits.sort(key=itemgetter(0))
     pieces: list[bytes] = []
     position = 0
     for start, end, replacement in edits:
