@@ -7,7 +7,6 @@ postprocessor to the client's transport in one chain of calls. It ends in ``_end
 from collections.abc import Callable
 from typing import Final
 
-from filature.answer.policy import AnswerPolicy
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.errors import (
     EngineError,
@@ -183,18 +182,9 @@ class Exchange:
     def _postprocessor(self) -> AnswerPostprocessor:
         plane, request, model = self._plane, self._request, self._model
         assert model is not None  # an answer comes from an engine that was chosen
-        policy = AnswerPolicy(
-            strip=request.stream and request.dialect.has_choices,
-            include_usage=request.include_usage,
-            continuous_usage=request.continuous_usage,
-            when_unrequested=plane.usage_when_unrequested,
-            hold_until_content=self._reply.state is UNSENT,
-            tariff=plane.tariff if request.dialect.is_metered else None,
-            errors="take",
-        )
         return AnswerPostprocessor(
             request.dialect,
-            policy,
+            plane.policy(request, hold_until_content=self._reply.state is UNSENT),
             n=request.n,
             prompts=request.prompts,
             prompt_text_bytes=request.prompt_text_bytes,
@@ -404,7 +394,7 @@ class Exchange:
     def _schedule(self) -> None:
         plane, until = self._plane, self._request_deadline
         next_look = plane.clock.now + plane.limits.look_s
-        self._connection.deadline = next_look if next_look < until else until
+        self._connection.deadline = min(next_look, until)
 
     def tick(self, now: float) -> None:
         """A deadline may have passed: look which, and set the next."""

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from filature.answer.policy import AnswerPolicy
 from filature.answer.pricing import Tariff
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import EngineDirectory
 from filature.relay.limits import RelayLimits
+from filature.request.parse import ParsedRequest
 from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
@@ -55,3 +57,28 @@ class DataPlane:
     """A monotonic time in seconds, of high resolution."""
     open: OpenStreams
     metrics: Metrics
+    _policies: dict[int, AnswerPolicy] = field(default_factory=dict)
+
+    def policy(self, request: ParsedRequest, *, hold_until_content: bool) -> AnswerPolicy:
+        """How an answer to ``request`` is shown. There are few: each is made once."""
+        dialect = request.dialect
+        strip = request.stream and dialect.has_choices
+        key = (
+            strip
+            + 2 * request.include_usage
+            + 4 * request.continuous_usage
+            + 8 * hold_until_content
+            + 16 * dialect.is_metered
+        )
+        policy = self._policies.get(key)
+        if policy is None:
+            policy = self._policies[key] = AnswerPolicy(
+                strip=strip,
+                include_usage=request.include_usage,
+                continuous_usage=request.continuous_usage,
+                when_unrequested=self.usage_when_unrequested,
+                hold_until_content=hold_until_content,
+                tariff=self.tariff if dialect.is_metered else None,
+                errors="take",
+            )
+        return policy
