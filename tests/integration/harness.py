@@ -15,7 +15,7 @@ import ssl
 import struct
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -137,10 +137,8 @@ class RawEngine:
 
     @staticmethod
     async def _watch(reader: asyncio.StreamReader, request: EngineRequest) -> None:
-        try:
+        with suppress(ConnectionError):
             await reader.read(1)
-        except ConnectionError:
-            pass
         request.gone.set()
 
 
@@ -324,7 +322,9 @@ def post(
 ) -> bytes:
     """A POST request as bytes; ``payload`` bytes are the body, anything else becomes JSON."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    head = f"POST {path} HTTP/{version}\r\nHost: test\r\nContent-Type: application/json\r\n{headers}"
+    head = (
+        f"POST {path} HTTP/{version}\r\nHost: test\r\nContent-Type: application/json\r\n{headers}"
+    )
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -457,9 +457,7 @@ class Chain:
     async def connect(
         self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, limit: int = 1 << 20
     ) -> Client:
-        reader, writer = await asyncio.open_connection(
-            host, self.proxy.port, ssl=tls, limit=limit
-        )
+        reader, writer = await asyncio.open_connection(host, self.proxy.port, ssl=tls, limit=limit)
         client = Client(reader, writer)
         self._clients.append(client)
         return client
@@ -524,7 +522,14 @@ async def chain(
                 await engine.start()
             stack.push_async_callback(engine.close)
         addresses = [*(engine.url + engine.suffix for engine in raw), *urls]
-        given = dict(host="127.0.0.1", port=0, admin_port=0, drain_s=0.2, log_level="error") | settings
+        given: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "admin_port": 0,
+            "drain_s": 0.2,
+            "log_level": "error",
+            **settings,
+        }
         proxy = Proxy(ProxySettings(engines=addresses, **given))
         running = Chain(proxy)
         stack.push_async_callback(running.close)

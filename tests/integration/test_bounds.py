@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.integration.harness import (
     CHAT,
     DONE,
@@ -137,7 +136,7 @@ async def test_endless_chatter_before_the_content_is_bounded(piece: bytes, times
     """Held back it must not pile up; and comments are no progress."""
     engine = Pouring(STREAM_HEAD, piece * (100_000 // len(piece)), times, LAST_CHUNK)
     async with chain(engine, first_byte_s=0.5, hold_s=5) as c:
-        sink, grown = await pour(c, post(STREAM, headers="Connection: close\r\n"))
+        _, grown = await pour(c, post(STREAM, headers="Connection: close\r\n"))
         record = await c.only_usage()
     assert grown < GROWTH_BYTES_MAX
     assert record["outcome"] in ("engine_stalled", "engine_failed", "engine_failed_midstream")
@@ -145,7 +144,11 @@ async def test_endless_chatter_before_the_content_is_bounded(piece: bytes, times
 
 async def test_a_large_batch_of_embeddings_passes() -> None:
     numbers = [[0.123456789] * 1000] * 800  # about 10 MB
-    data = {"object": "list", "data": [{"embedding": n} for n in numbers], "usage": {"prompt_tokens": 9}}
+    data = {
+        "object": "list",
+        "data": [{"embedding": n} for n in numbers],
+        "usage": {"prompt_tokens": 9},
+    }
 
     async def handler(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(json_answer(data))

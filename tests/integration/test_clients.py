@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import pytest
-
 from tests.integration.harness import (
     CHAT,
     DONE,
@@ -91,7 +90,7 @@ async def test_a_slow_client_slows_its_own_stream_and_nothing_else() -> None:
         slow = await narrow(c)
         stop_reading(slow)
         slow.send(post(STREAM))
-        (connection,) = [x for x in c.proxy._downstream.connections]
+        (connection,) = c.proxy._downstream.connections
         last = -1
         async with asyncio.timeout(10):
             while flood.sent != last or not flood.sent:  # until the engine is held up, too

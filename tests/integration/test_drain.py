@@ -5,9 +5,6 @@ import os
 import signal
 
 import pytest
-
-from filature.proxy.app import Proxy, serve
-from filature.proxy.settings import ProxySettings
 from tests.integration.harness import (
     CHAT,
     DONE,
@@ -28,6 +25,9 @@ from tests.integration.harness import (
     post,
     says,
 )
+
+from filature.proxy.app import Proxy, serve
+from filature.proxy.settings import ProxySettings
 
 HI = json_answer(completion("hi"))
 

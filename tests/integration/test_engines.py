@@ -7,7 +7,6 @@ import ssl
 from typing import Any
 
 import pytest
-
 from tests.integration.harness import (
     CHAT,
     DONE,
@@ -84,6 +83,9 @@ BEFORE_CONTENT: dict[str, Handler] = {
     },
     "redirect": says(json_answer({}, "307 Elsewhere", "Location: http://127.0.0.1:1/\r\n")),
     "no content": says(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "not modified, as if with a body": says(
+        b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ),
     "closed without a word": broken(),
     "cut head": broken(b"HTTP/1.1 200 OK\r\nConte"),
     "cut after the head": broken(STREAM_HEAD),
@@ -127,7 +129,9 @@ def times_asked(fault: str) -> int:
 
 
 @pytest.mark.parametrize("fault", BEFORE_CONTENT)
-async def test_a_failure_before_the_content_is_the_engine_s_and_the_next_is_asked(fault: str) -> None:
+async def test_a_failure_before_the_content_is_the_engine_s_and_the_next_is_asked(
+    fault: str,
+) -> None:
     bad, good = RawEngine(BEFORE_CONTENT[fault]), RawEngine(says(stream_answer(SHORT_STREAM)))
     async with chain(bad, good) as c:
         answer = await c.ask(post(STREAM))
@@ -289,7 +293,12 @@ async def test_after_the_content_nobody_else_is_asked() -> None:
 
 
 REFUSALS: list[tuple[Any, str, str | None, str | None]] = [
-    ({"error": {"message": "too hot", "type": "x", "param": "temperature", "code": "bad"}}, "too hot", "temperature", "bad"),
+    (
+        {"error": {"message": "too hot", "type": "x", "param": "temperature", "code": "bad"}},
+        "too hot",
+        "temperature",
+        "bad",
+    ),
     ({"error": {"message": "too hot", "code": 400}}, "too hot", None, None),
     ({"error": "too hot"}, "too hot", None, None),
     ({"detail": "too hot"}, "too hot", None, None),

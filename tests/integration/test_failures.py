@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from tests.integration.harness import (
     DONE,
     LAST_CHUNK,
@@ -50,6 +49,15 @@ def sent(*events: bytes) -> tuple[bytes, ...]:
     return (STREAM_HEAD, *map(chunked, events))
 
 
+def ping_on(call: Call) -> None:
+    async def pinging() -> None:
+        while not call.request.gone.is_set():
+            call.send(chunked(b": ping\n\n"))
+            await asyncio.sleep(0.02)
+
+    call.pinging = asyncio.create_task(pinging())  # type: ignore[attr-defined]  # kept alive here
+
+
 FAULTS: dict[str, Callable[[Call], None]] = {
     "closed": lambda call: call.close(),
     "reset": lambda call: call.reset(),
@@ -60,7 +68,9 @@ FAULTS: dict[str, Callable[[Call], None]] = {
     "clean end without a finish": lambda call: call.end(LAST_CHUNK),
     "clean end in an event": lambda call: call.end(chunked(delta("lost")[:-9]), LAST_CHUNK),
     "usage but no finish": lambda call: call.end(chunked(usage_event(1, 1)), LAST_CHUNK),
-    "error frame": lambda call: call.end(chunked(event({"error": {"message": "dead"}})), LAST_CHUNK),
+    "error frame": lambda call: call.end(
+        chunked(event({"error": {"message": "dead"}})), LAST_CHUNK
+    ),
     "error frame, then its end mark": lambda call: call.end(
         chunked(event({"error": {"message": "dead"}})), chunked(DONE), LAST_CHUNK
     ),
@@ -70,18 +80,9 @@ FAULTS: dict[str, Callable[[Call], None]] = {
     "error frame after a finish": lambda call: call.end(
         chunked(delta("", finish="stop")), chunked(event({"error": "dead"})), LAST_CHUNK
     ),
-    "stall": lambda call: None,
-    "stall with pings": lambda call: ping(call),
+    "stall": lambda _: None,
+    "stall with pings": ping_on,
 }
-
-
-def ping(call: Call) -> None:
-    async def pinging() -> None:
-        while not call.request.gone.is_set():
-            call.send(chunked(b": ping\n\n"))
-            await asyncio.sleep(0.02)
-
-    call.pinging = asyncio.create_task(pinging())  # type: ignore[attr-defined]  # kept alive here
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -140,7 +141,9 @@ async def fail_after_content(c: Chain, path: str, ask: Any) -> Answer:
 
 @pytest.mark.parametrize("cut", [True, False])
 async def test_the_messages_dialect_s_error_event(cut: bool) -> None:
-    frame = event({"type": "error", "error": {"type": "overloaded_error", "message": "dead"}}, "error")
+    frame = event(
+        {"type": "error", "error": {"type": "overloaded_error", "message": "dead"}}, "error"
+    )
     fault = b"" if cut else chunked(frame) + LAST_CHUNK
     engine = RawEngine(says(*sent(*MESSAGES_STREAM[:2]), fault, close=cut))
     async with chain(engine) as c:
@@ -170,8 +173,14 @@ async def test_the_responses_dialect_s_error_event(cut: bool) -> None:
 
 
 async def test_responses_failed_is_a_failure() -> None:
-    failed = {"type": "response.failed", "sequence_number": 2, "response": {"id": "r", "error": {"code": "server_error", "message": "dead"}}}
-    engine = RawEngine(says(stream_answer([*RESPONSES_STREAM[:2], event(failed, "response.failed")])))
+    failed = {
+        "type": "response.failed",
+        "sequence_number": 2,
+        "response": {"id": "r", "error": {"code": "server_error", "message": "dead"}},
+    }
+    engine = RawEngine(
+        says(stream_answer([*RESPONSES_STREAM[:2], event(failed, "response.failed")]))
+    )
     async with chain(engine) as c:
         answer = await fail_after_content(c, "/v1/responses", RESPONSES_ASK)
     assert b"dead" in answer.events[-1]
@@ -237,7 +246,9 @@ async def test_a_whole_document_is_complete_though_its_connection_was_cut() -> N
 
 
 async def test_a_cut_stream_tells_what_was_used_though_it_is_free() -> None:
-    engine = RawEngine(says(*sent(*[delta("x", usage=tokens(10, n + 1)) for n in range(37)]), close=True))
+    engine = RawEngine(
+        says(*sent(*[delta("x", usage=tokens(10, n + 1)) for n in range(37)]), close=True)
+    )
     engine.continuous = True
     async with chain(engine) as c:
         answer = await c.ask(post(STREAM))

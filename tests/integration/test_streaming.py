@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import pytest
-
 from tests.integration.harness import (
     CHAT,
     DONE,
@@ -134,7 +133,9 @@ async def test_usage_that_was_asked_for_comes_with_its_cost() -> None:
     last = json.loads(answer.events[-2].removeprefix(b"data: "))
     assert last["choices"] == []
     assert last["usage"]["total_cost"] == cost(10, 2)
-    assert last["usage"]["prompt_total_cost"] + last["usage"]["completion_total_cost"] == cost(10, 2)
+    assert last["usage"]["prompt_total_cost"] + last["usage"]["completion_total_cost"] == cost(
+        10, 2
+    )
     assert last["usage"]["cost"] == pytest.approx(cost(10, 2) / 1e9)
     assert record["outcome"] == "completed"
     assert record["usage"]["total_cost"] == cost(10, 2)
@@ -224,7 +225,9 @@ async def test_a_whole_answer_has_its_length_and_its_cost() -> None:
 
 async def test_a_whole_answer_in_chunks_is_put_together() -> None:
     body = json.dumps(completion("hi")).encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     data = head + b"".join(chunked(body[at : at + 9]) for at in range(0, len(body), 9)) + LAST_CHUNK
     async with chain(says(data)) as c:
         answer = await c.ask(post(CHAT))
@@ -283,27 +286,46 @@ async def test_an_alias_is_what_the_client_sees() -> None:
 
 
 RESPONSES_STREAM = [
-    event({"type": "response.created", "sequence_number": 0, "response": {"id": "r", "usage": None}}, "response.created"),
-    event({"type": "response.output_text.delta", "sequence_number": 1, "delta": "hi"}, "response.output_text.delta"),
+    event(
+        {"type": "response.created", "sequence_number": 0, "response": {"id": "r", "usage": None}},
+        "response.created",
+    ),
+    event(
+        {"type": "response.output_text.delta", "sequence_number": 1, "delta": "hi"},
+        "response.output_text.delta",
+    ),
     event(
         {
             "type": "response.completed",
             "sequence_number": 2,
-            "response": {"id": "r", "usage": {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}},
+            "response": {
+                "id": "r",
+                "usage": {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12},
+            },
         },
         "response.completed",
     ),
 ]
 MESSAGES_STREAM = [
     event(
-        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 10, "output_tokens": 1}}},
+        {
+            "type": "message_start",
+            "message": {"id": "m", "usage": {"input_tokens": 10, "output_tokens": 1}},
+        },
         "message_start",
     ),
     event(
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
         "content_block_delta",
     ),
-    event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}, "message_delta"),
+    event(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 2},
+        },
+        "message_delta",
+    ),
     event({"type": "message_stop"}, "message_stop"),
 ]
 RESPONSES_ASK = {"model": "m", "input": "hello", "stream": True}
@@ -340,8 +362,17 @@ async def test_the_other_streaming_dialects_keep_their_usage(
 
 
 async def test_embeddings_and_completions() -> None:
-    embedding = {"object": "list", "data": [{"embedding": [0.1]}], "model": "m", "usage": {"prompt_tokens": 4, "total_tokens": 4}}
-    text = {"id": "t", "choices": [{"index": 0, "text": "b", "finish_reason": "stop"}], "usage": tokens(1, 1)}
+    embedding = {
+        "object": "list",
+        "data": [{"embedding": [0.1]}],
+        "model": "m",
+        "usage": {"prompt_tokens": 4, "total_tokens": 4},
+    }
+    text = {
+        "id": "t",
+        "choices": [{"index": 0, "text": "b", "finish_reason": "stop"}],
+        "usage": tokens(1, 1),
+    }
     by_path = {"/v1/embeddings": json_answer(embedding), "/v1/completions": json_answer(text)}
 
     async def handler(request: Any, writer: asyncio.StreamWriter) -> None:

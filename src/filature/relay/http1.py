@@ -36,7 +36,8 @@ _TARGET: Final = re.compile(rb"(?:https?://(?P<host>[^/?#]+))?(?P<path>/[^?#]*)?
 _TARGET_BYTES: Final = re.compile(rb"[!-~]+")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
-_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/([0-9]\.[0-9])\r\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) [0-9]{3}(?: [^\r\n]*)?\r\n")
 _SIZE_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
     rb"((?:[ \t]*;[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -148,8 +149,12 @@ def refuse_early(partial: bytes) -> None:
 def parse_request_head(head: bytes) -> RequestHead:
     """Parse a whole request head, empty line included. Raises ProtocolError."""
     _refuse_ambiguous_lines(head)
-    if not _REQUEST_LINE.match(head):
+    line = _REQUEST_LINE.match(head)
+    if line is None:
         raise ProtocolError("malformed request line")
+    version = line[1].decode("ascii")
+    if version not in ("1.1", "1.0"):
+        raise ProtocolError(f"HTTP/{version} is not served here, HTTP/1.1 is", 505)
     seen = _Headers()
     parser = httptools.HttpRequestParser(seen)
     try:
@@ -158,11 +163,11 @@ def parse_request_head(head: bytes) -> RequestHead:
         pass  # no upgrade is offered on this path: the request is answered as it stands
     except httptools.HttpParserError as error:
         raise ProtocolError(_reason(error)) from None
-    version = parser.get_http_version()
-    if version not in ("1.1", "1.0"):
-        raise ProtocolError(f"HTTP/{version} is not served here, HTTP/1.1 is", 505)
     path, query, authority = _split_target(seen.target)
-    request = RequestHead(parser.get_method().decode("ascii"), path, query, int(version[2]))
+    method = parser.get_method().decode("ascii")
+    if path == "*" and method != "OPTIONS":
+        raise ProtocolError("the target * is for OPTIONS only")
+    request = RequestHead(method, path, query, int(version[2]))
     request.headers = seen.fields
     _check_host(seen, request.http_minor, authority)
     length, request.chunked = _framing(seen, request.http_minor)
@@ -178,6 +183,10 @@ def parse_request_head(head: bytes) -> RequestHead:
 def parse_response_head(head: bytes) -> ResponseHead:
     """Parse a whole response head, empty line included. Raises ProtocolError."""
     _refuse_ambiguous_lines(head)
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        raise ProtocolError("not an HTTP/1.1 response")
+    http_minor = int(line[1])
     seen = _Headers()
     parser = httptools.HttpResponseParser(seen)
     try:
@@ -186,14 +195,11 @@ def parse_response_head(head: bytes) -> ResponseHead:
         pass
     except httptools.HttpParserError as error:
         raise ProtocolError(_reason(error)) from None
-    version = parser.get_http_version()
-    if version not in ("1.1", "1.0"):
-        raise ProtocolError(f"HTTP/{version} in a response")
-    response = ResponseHead(parser.get_status_code(), int(version[2]))
+    response = ResponseHead(parser.get_status_code(), http_minor)
     response.headers = seen.fields
     response.content_length, response.chunked = _framing(seen, 1)
     response.content_type = seen.fields.get(b"content-type", b"")
-    response.keep_alive = _keep_alive(seen.fields, int(version[2])) and (
+    response.keep_alive = _keep_alive(seen.fields, http_minor) and (
         response.chunked or response.content_length is not None
     )
     return response

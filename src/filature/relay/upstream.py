@@ -245,7 +245,7 @@ class UpstreamConnection:
         caller.on_head(head)
         if self._caller is not caller:
             return
-        if head.chunked:
+        if head.chunked and head.status not in _BODILESS:
             self._decoder = ChunkedDecoder()
             if data:
                 self._on_chunked(self._decoder, data)
