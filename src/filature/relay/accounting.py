@@ -4,6 +4,7 @@ from typing import Final
 
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.answer.pricing import Tariff, cost_of
+from filature.answer.usage import Usage
 from filature.relay.engines import ServedModel
 from filature.relay.outcome import Outcome
 from filature.request.parse import ParsedRequest
@@ -38,12 +39,13 @@ def account(
     record.reasoning = usage.reasoning
     record.estimated = usage.estimated
     if outcome.is_charged:
-        cost = cost_of(usage, tariff)
-        record.prompt_cost = cost.prompt
-        record.completion_cost = cost.completion
-        record.total_cost = cost.total
-    if outcome is Outcome.COMPLETED and model is not None and not usage.estimated:
-        content_bytes = answer.content_bytes
-        if usage.completion > 0 and content_bytes > 0:
-            ratio = content_bytes / usage.completion
-            model.bytes_per_token += _RATIO_WEIGHT * (ratio - model.bytes_per_token)
+        record.prompt_cost, record.completion_cost, record.total_cost = cost_of(usage, tariff)
+    if outcome is Outcome.COMPLETED and model is not None and answer.mode == "events":
+        _learn_ratio(model, usage, answer.content_bytes)
+
+
+def _learn_ratio(model: ServedModel, usage: Usage, content_bytes: int) -> None:
+    """From streams, whose text was counted as it passed: a document's would have to be."""
+    if not usage.estimated and usage.completion > 0 and content_bytes > 0:
+        ratio = content_bytes / usage.completion
+        model.bytes_per_token += _RATIO_WEIGHT * (ratio - model.bytes_per_token)
