@@ -151,3 +151,19 @@ def test_answers_have_what_the_suite_looks_for(trials: dict[str, Trial]) -> None
     for case_id in ("COMP-CONNECTION-CLOSE", "COMP-HTTP10-DEFAULT-CLOSE"):
         assert b"\r\nconnection: close\r\n" in answer(case_id)
         assert not trials[case_id].waited
+
+
+def test_the_document_tells_our_verdicts(trials: dict[str, Trial]) -> None:
+    """The rows of docs/http.md that name cases of this suite."""
+    document = (Path(__file__).parent.parent.parent / "docs/http.md").read_text("utf-8")
+    told = 0
+    for row in re.findall(r"^\| .* \|$", document, re.MULTILINE):
+        _, _, cases, _, here, *_ = row.split("|")
+        for case_id in CASES.keys() & set(re.findall(r"`([^` ]+)`", cases)):
+            trial = trials[case_id]
+            verdict_here = "accepted" if trial.served else str(trial.statuses[0])
+            assert here.strip() == verdict_here, trial
+            told += 1
+    assert told == 23
+    counts = [len([c for c in CASES.values() if c["verdicts"]]) - len(WARNED), len(WARNED)]
+    assert f"{counts[0]} passed, {counts[1]} tolerated, none failed" in document

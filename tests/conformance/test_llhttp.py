@@ -226,3 +226,19 @@ def test_responses_that_llhttp_accepts_are_read_or_the_table_says_why(key: str) 
 def test_the_tables_name_responses_that_exist() -> None:
     names = {name_of(key) for key in RESPONSES}
     assert {*STRICTER_RESPONSES, *FIRST_ONLY_RESPONSES} <= names
+
+
+def test_the_document_tells_our_verdicts(
+    as_they_are: dict[str, Trial], to_the_api: dict[str, Trial]
+) -> None:
+    """The cases of this suite that docs/http.md names are refused, as it says."""
+    document = (Path(__file__).parent.parent.parent / "docs/http.md").read_text("utf-8")
+    rows = [row.split("|") for row in re.findall(r"^\| .* \|$", document, re.MULTILINE)]
+    told = 0
+    for key in REQUESTS:
+        for _, _, cases, _, here, *_ in rows:
+            if f"`{name_of(key)}`" in cases or f"`` {name_of(key)} ``" in cases:
+                trial = as_they_are[key] if as_they_are[key].refused else to_the_api[key]
+                assert [here.strip()] == [str(status) for status in trial.statuses]
+                told += 1
+    assert told == 9
