@@ -1,6 +1,6 @@
 """Is an answer whole? Error frames, end marks, finish reasons, and the verdict. It keeps no state."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from filature.wire.dialect import Dialect
@@ -11,7 +11,7 @@ _END_TYPES: Final = {
 }
 
 
-class Failure(Enum):
+class Failure(StrEnum):
     """Why an answer counts as failed."""
 
     ERROR_FRAME = "error_frame"

@@ -14,10 +14,11 @@ from filature.answer.pricing import COST_KEYS, Cost, cost_members
 from filature.wire.members import Member, members
 from filature.wire.splice import decoded_key, find_members, with_members, without_member
 
-_USAGE: Final = re.compile(
-    rb'[,{][ \t\r\n]*("usage"[ \t\r\n]*:[ \t\r\n]*)'
-    rb"(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})"
-)
+_KEY: Final = b'"usage"'
+_BEFORE_KEY: Final = b",{ \t\r\n"
+_BEFORE_VALUE: Final = b": \t\r\n"
+_OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
+_WRITTEN: Final = frozenset({*COST_KEYS, "estimated"})
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")
 
 
@@ -28,15 +29,25 @@ def find_usage(text: bytes, path: tuple[str, ...]) -> Member | None:
     quotes cannot stand in a string unescaped, so ``,"usage":{`` is a key wherever it stands. What
     follows is the whole object if a parser takes it, since no part of one is an object.
     """
-    if text.count(b'"usage"') == 1 and not _may_hide_keys(text):
-        found = _USAGE.search(text)
-        if found is not None:
-            try:
-                orjson.loads(found.group(2))
-            except orjson.JSONDecodeError:
-                pass
-            else:
-                return Member(found.start(1), found.start(2), found.end(2))
+    start = text.rfind(_KEY)
+    if (
+        start > 0
+        and text[start - 1] in _BEFORE_KEY
+        and text.find(_KEY, 0, start) < 0
+        and not _may_hide_keys(text)
+    ):
+        value_start = start + len(_KEY)
+        while text[value_start] in _BEFORE_VALUE:
+            value_start += 1
+        value_end = text.find(b"}", value_start) + 1
+        if text.find(b"{", value_start + 1, value_end) >= 0:  # objects in it
+            value_end = _matching_end(text, value_start)
+        try:
+            orjson.loads(text[value_start:value_end])
+        except orjson.JSONDecodeError:
+            pass  # a brace in a string of it
+        else:
+            return Member(start, value_start, value_end)
     every = _walk(text, path)
     return every[-1] if every else None
 
@@ -61,16 +72,20 @@ def with_cost(
     if member is None:
         return text
     record = text[member.value_start : member.value_end]
-    for key in (*COST_KEYS, "estimated"):
-        if key in usage and (key != "estimated" or estimated):
-            for old in reversed(find_members(record, key)):
-                record = without_member(record, old)
     added = cost_members(cost)
     if estimated:
         added = b',"estimated":true' + added
+    if not _WRITTEN.isdisjoint(usage):
+        for key in _WRITTEN:
+            if key != "estimated" or estimated:
+                for old in reversed(find_members(record, key)):
+                    record = without_member(record, old)
     body = record[:-1].rstrip(b" \t\r\n")
-    record = body + (added[1:] if body == b"{" else added) + record[len(body) :]
-    return text[: member.value_start] + record + text[member.value_end :]
+    if body == b"{":
+        added = added[1:]
+    return b"".join(
+        (text[: member.value_start], body, added, record[len(body) :], text[member.value_end :])
+    )
 
 
 def with_usage(text: bytes, path: tuple[str, ...], usage_object: bytes) -> bytes:
@@ -117,9 +132,14 @@ def with_extra_members(text: bytes, source: bytes, taken: Mapping[str, object]) 
     return with_members(text, b",".join(added), len(text.rstrip(b" \t\r\n")))
 
 
+def _matching_end(text: bytes, start: int) -> int:
+    found = _OBJECT.match(text, start)
+    return start if found is None else found.end()
+
+
 def _may_hide_keys(text: bytes) -> bool:
     """Whether a key of ours could be written with escapes (an ``e`` as its number)."""
-    return b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None
+    return text.find(b"\\") >= 0 and text.find(b"\\u00") >= 0 and _ESCAPED_LETTER.search(text) is not None
 
 
 def _walk(text: bytes, path: tuple[str, ...]) -> list[Member]:

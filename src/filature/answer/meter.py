@@ -149,6 +149,18 @@ class UsageMeter:
 
     def usage(self) -> Usage:
         """The usage so far, exact or estimated."""
+        only = self._only_source()
+        if only is not None:
+            prompt, completion = only.prompt, only.completion
+            assert prompt is not None
+            assert completion is not None
+            cached, reasoning = only.cached, only.reasoning
+            return Usage(
+                prompt,
+                cached if cached < prompt else prompt,  # noqa: FURB136 - per request, and a call less
+                completion,
+                reasoning if reasoning < completion else completion,  # noqa: FURB136 - the same
+            )
         prompt, cached, prompt_told = self._prompt()
         completion, reasoning, completion_told = self._completion()
         return Usage(
@@ -158,6 +170,21 @@ class UsageMeter:
             min(reasoning, completion),
             not (prompt_told and completion_told),
         )
+
+    def _only_source(self) -> _Tally | None:
+        """The tally that tells all there is to know, if one does: the usual case."""
+        if not self.one_choice or self.unread_bytes:
+            return None
+        only = self._whole
+        if only is None:
+            if len(self._choices) != 1:
+                return None
+            (only,) = self._choices.values()
+        elif self._choices:
+            return None
+        if only.prompt is None or only.completion is None or only.mark != self.content_events:
+            return None
+        return only
 
     def _tally(self, choice: int) -> _Tally:
         choice = choice if 0 <= choice < self._choices_max else self._choices_max - 1

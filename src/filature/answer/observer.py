@@ -167,14 +167,17 @@ class AnswerObserver:
             return self._message_event(payload)
         return _NOTHING
 
-    def document(self, payload: object, size_bytes: int) -> Sighting:
-        """A whole JSON document; of a very large one only some members, and its size."""
+    def document(self, payload: object, size_bytes: int) -> tuple[dict[str, object] | None, bool]:
+        """A whole JSON document; of a very large one only some members, and its size.
+
+        Returns the record in it, and whether it is an answer, which a cost belongs into.
+        """
         error = error_in(b"", payload)
         if error is not None:
             self.error = error
-            return Sighting(error=True)
+            return None, False
         if type(payload) is not dict or self._dialect is Dialect.COUNT_TOKENS:
-            return _NOTHING
+            return None, False
         usage = payload.get("usage")
         usage = usage if type(usage) is dict else None
         record = read_record(self._dialect, usage) if usage is not None else None
@@ -191,7 +194,7 @@ class AnswerObserver:
         final = usage is not None or (
             size_bytes > PARSED_BYTES_MAX or _ANSWER_KEYS.get(self._dialect) in payload
         )
-        return Sighting(True, False, False, False, usage, _TOP, final, size)
+        return usage, final
 
     # One dialect each ------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What a usage costs: integers in, integers out, rounded once. No balances, no ledger."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from filature.answer.usage import Usage
 from filature.units import COEFFICIENT_ONE, NANO_PER_CREDIT
@@ -34,8 +34,7 @@ class Tariff:
             raise ValueError(f"a price is negative: {self}")
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """Nano-credits. ``total`` = ``prompt`` + ``completion`` + the price per request."""
 
     prompt: int
@@ -69,7 +68,8 @@ def credits_text(nano: int) -> str:
 
 def cost_members(cost: Cost) -> bytes:
     """The cost as members of a usage object, with a comma before each."""
+    prompt, completion, total = cost
     return (
-        f',"prompt_total_cost":{cost.prompt},"completion_total_cost":{cost.completion}'
-        f',"total_cost":{cost.total},"cost":{credits_text(cost.total)}'
+        f',"prompt_total_cost":{prompt},"completion_total_cost":{completion}'
+        f',"total_cost":{total},"cost":{credits_text(total)}'
     ).encode()

@@ -41,10 +41,10 @@ class Record(NamedTuple):
 
 def count(value: object) -> int | None:
     """A token count, or None: missing, null, negative, fractional and absurd values are none."""
-    if type(value) is float and value.is_integer() and abs(value) <= TOKENS_MAX:
-        value = int(value)
-    if type(value) is int and 0 <= value <= TOKENS_MAX:
-        return value
+    if type(value) is int:
+        return value if 0 <= value <= TOKENS_MAX else None
+    if type(value) is float and value.is_integer() and 0 <= value <= TOKENS_MAX:
+        return int(value)
     return None
 
 
@@ -59,21 +59,18 @@ def read_record(dialect: Dialect, usage: Mapping[str, object]) -> Record:
             count(usage.get("output_tokens")),
             _detail(usage.get("output_tokens_details"), "reasoning_tokens"),
         )
-    reasoning = _detail(usage.get("completion_tokens_details"), "reasoning_tokens")
-    if reasoning is None:
-        reasoning = count(usage.get("reasoning_tokens"))
-    return Record(
-        count(usage.get("prompt_tokens")),
-        _detail(usage.get("prompt_tokens_details"), "cached_tokens"),
-        count(usage.get("completion_tokens")),
-        reasoning,
-    )
+    get = usage.get
+    details = get("prompt_tokens_details")
+    cached = None if details is None else _detail(details, "cached_tokens")
+    details = get("completion_tokens_details")
+    reasoning = None if details is None else _detail(details, "reasoning_tokens")
+    if reasoning is None and (given := get("reasoning_tokens")) is not None:
+        reasoning = count(given)
+    return Record(count(get("prompt_tokens")), cached, count(get("completion_tokens")), reasoning)
 
 
 def _detail(details: object, name: str) -> int | None:
-    if details is None or not isinstance(details, dict):
-        return None
-    return count(details.get(name))
+    return count(details.get(name)) if isinstance(details, dict) else None
 
 
 def _read_anthropic(usage: Mapping[str, object]) -> Record:

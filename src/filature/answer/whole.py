@@ -20,6 +20,7 @@ from filature.wire.documents import (
     parse_json,
 )
 
+_USAGE_PATH: Final = ("usage",)
 _NEEDED: Final = frozenset({b'"usage"', b'"error"', b'"model"', b'"object"', b'"type"'})
 _VALUE: Final = re.compile(
     rb'[ \t\r\n]*+:[ \t\r\n]*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}|"[^"\\]*+"|null)'
@@ -130,21 +131,19 @@ class DocumentWriter:
         if self._swallows():
             return b""
         self.documents += 1
-        sighting = observer.document(payload, len(text))
-        if sighting.error:
+        record, is_answer = observer.document(payload, len(text))
+        if observer.error is not None:
             return b"" if self._swallows() else text
         if type(payload) is not dict:
             return text
-        if sighting.final and self._policy.tariff is not None:
+        if is_answer and self._policy.tariff is not None:
             usage = observer.usage()
             cost = cost_of(usage, self._policy.tariff)
-            if sighting.usage is not None:
-                text = with_cost(
-                    text, sighting.usage_path, sighting.usage, cost, estimated=usage.estimated
-                )
+            if record is not None:
+                text = with_cost(text, _USAGE_PATH, record, cost, estimated=usage.estimated)
             else:
                 members = usage_members(self._dialect, usage) + cost_members(cost)
-                text = with_usage(text, sighting.usage_path, b"{" + members + b"}")
+                text = with_usage(text, _USAGE_PATH, b"{" + members + b"}")
         if self._model_names is not None:
             name = payload.get("model")
             if type(name) is str and name and name != self._model_names[1]:
