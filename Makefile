@@ -1,6 +1,8 @@
 # `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The distribution's own Python first: it is built with profiles, and a fifth faster than one made without.
+PYTHON ?= $(shell for python in /usr/bin/python3.11 python3.11 python3; do \
+  "$$python" -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && exit; done; command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

@@ -58,18 +58,20 @@ def cost_of(usage: Usage, tariff: Tariff) -> Cost:
     return Cost(prompt_nano, both_nano - prompt_nano, tariff.request + both_nano)
 
 
-def credits_text(nano: int) -> str:
+def credits_text(nano: int) -> bytes:
     """An amount in credits as an exact decimal, which is a JSON number: ``0.000000123``."""
     if nano < 0:
-        return "-" + credits_text(-nano)
+        return b"-" + credits_text(-nano)
     whole, part = divmod(nano, NANO_PER_CREDIT)
-    return f"{whole}.{part:09d}".rstrip("0") if part else str(whole)
+    return (b"%d.%09d" % (whole, part)).rstrip(b"0") if part else b"%d" % whole
 
 
 def cost_members(cost: Cost) -> bytes:
     """The cost as members of a usage object, with a comma before each."""
     prompt, completion, total = cost
-    return (
-        f',"prompt_total_cost":{prompt},"completion_total_cost":{completion}'
-        f',"total_cost":{total},"cost":{credits_text(total)}'
-    ).encode()
+    return b',"prompt_total_cost":%d,"completion_total_cost":%d,"total_cost":%d,"cost":%b' % (
+        prompt,
+        completion,
+        total,
+        credits_text(total),
+    )

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from filature.units import NANO_PER_CREDIT, RequestId
+from filature.answer.pricing import credits_text
+from filature.units import RequestId
 
 
 @dataclass(slots=True)
@@ -123,11 +124,3 @@ class UsageRecord:
     def as_json(self) -> bytes:
         """The body of ``GET /v1/usage/{request_id}``."""
         return orjson.dumps(self.as_dict())
-
-
-def credits_text(nano: int) -> str:
-    """Nano-credits as a JSON number of credits, exactly: 2300 is ``0.0000023``."""
-    sign = "-" if nano < 0 else ""
-    whole, fraction = divmod(abs(nano), NANO_PER_CREDIT)
-    digits = f"{fraction:09d}".rstrip("0") or "0"
-    return f"{sign}{whole}.{digits}"

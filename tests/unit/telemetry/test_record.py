@@ -1,7 +1,6 @@
 import orjson
-import pytest
 
-from filature.telemetry.record import UsageRecord, credits_text
+from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
 
 
@@ -46,17 +45,3 @@ def test_public_form_is_json_with_usage_and_cost() -> None:
 def test_cost_is_written_as_an_exact_decimal_beyond_what_a_float_holds() -> None:
     body = make_record(total_cost=123_456_789_012_345_678).as_json()
     assert b'"cost":123456789.012345678}' in body
-
-
-@pytest.mark.parametrize(
-    ("nano", "text"),
-    [
-        (0, "0.0"),
-        (1, "0.000000001"),
-        (2300, "0.0000023"),
-        (1_000_000_000, "1.0"),
-        (-1_500_000_000, "-1.5"),
-    ],
-)
-def test_credits_text(nano: int, text: str) -> None:
-    assert credits_text(nano) == text
