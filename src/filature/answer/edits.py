@@ -139,7 +139,11 @@ def _matching_end(text: bytes, start: int) -> int:
 
 def _may_hide_keys(text: bytes) -> bool:
     """Whether a key of ours could be written with escapes (an ``e`` as its number)."""
-    return text.find(b"\\") >= 0 and text.find(b"\\u00") >= 0 and _ESCAPED_LETTER.search(text) is not None
+    return (
+        text.find(b"\\") >= 0
+        and text.find(b"\\u00") >= 0
+        and _ESCAPED_LETTER.search(text) is not None
+    )
 
 
 def _walk(text: bytes, path: tuple[str, ...]) -> list[Member]:

@@ -138,6 +138,6 @@ class ProxySettings(BaseSettings):
         )
 
 
-def _nano(credits: Decimal) -> int:
+def _nano(amount: Decimal) -> int:
     """Credits as nano-credits; the validator has made sure that nothing is lost."""
-    return int(credits * NANO_PER_CREDIT)
+    return int(amount * NANO_PER_CREDIT)

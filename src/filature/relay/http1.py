@@ -32,7 +32,9 @@ HEAD_KEPT_BYTES_MAX: Final = 2048
 
 _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
-_TARGET: Final = re.compile(rb"(?:https?://(?P<host>[^/?#]+))?(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?")
+_TARGET: Final = re.compile(
+    rb"(?:https?://(?P<host>[^/?#]+))?(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?"
+)
 _TARGET_BYTES: Final = re.compile(rb"[!-~]+")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
@@ -301,7 +303,16 @@ class ChunkedDecoder:
     framed, so that they may be sent on framed as they are.
     """
 
-    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "at_boundary", "done", "rest", "whole")
+    __slots__ = (
+        "_left",
+        "_line",
+        "_state",
+        "_trailer_bytes",
+        "at_boundary",
+        "done",
+        "rest",
+        "whole",
+    )
 
     def __init__(self) -> None:
         self._state = _SIZE

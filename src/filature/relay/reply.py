@@ -35,9 +35,7 @@ class Reply:
     def keep_alive(self) -> bool:
         """Whether the connection goes on after this answer."""
         return (
-            self._head.keep_alive
-            and self.state is not UNTIL_CLOSE
-            and not self._connection.closes
+            self._head.keep_alive and self.state is not UNTIL_CLOSE and not self._connection.closes
         )
 
     def begin(self, content_type: bytes, first: bytes) -> None:

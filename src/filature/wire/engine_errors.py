@@ -8,7 +8,9 @@ import orjson
 MESSAGE_CHARS_MAX: Final = 4000
 """Of an engine's message passed on to a client."""
 
-_CONTEXT_EXCEEDED: Final = re.compile(r"maximum context length|context (?:length|size|window)", re.I)
+_CONTEXT_EXCEEDED: Final = re.compile(
+    r"maximum context length|context (?:length|size|window)", re.IGNORECASE
+)
 """vLLM and SGLang say it in the message alone, with the status as ``code``."""
 
 

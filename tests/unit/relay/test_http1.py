@@ -1,5 +1,7 @@
 """HTTP/1.1 heads and chunked framing: what is read, and what is refused because it is ambiguous."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,12 @@ def request(*lines: str, start: str = "POST /v1/x HTTP/1.1", host: str | None = 
 
 def test_a_request_head_is_read() -> None:
     head = parse_request_head(
-        request("Content-Length: 12", "X-A: 1", "x-a:  2 ", start="POST /v1/x?q=1#".rstrip("#") + " HTTP/1.1")
+        request(
+            "Content-Length: 12",
+            "X-A: 1",
+            "x-a:  2 ",
+            start="POST /v1/x?q=1#".rstrip("#") + " HTTP/1.1",
+        )
     )
     assert (head.method, head.path, head.query) == ("POST", "/v1/x", "?q=1")
     assert head.content_length == 12
@@ -106,14 +113,22 @@ def test_an_ambiguous_request_head_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "partial",
-    [b"GET / HTTP/1.1\nHost: a", b"GET /\0", b"\x16\x03\x01\x02", b"NOT A REQUEST\r\n", b"GET / HTTP/1.1\rX"],
+    [
+        b"GET / HTTP/1.1\nHost: a",
+        b"GET /\0",
+        b"\x16\x03\x01\x02",
+        b"NOT A REQUEST\r\n",
+        b"GET / HTTP/1.1\rX",
+    ],
 )
 def test_what_cannot_become_a_head_is_refused_before_its_end(partial: bytes) -> None:
     with pytest.raises(ProtocolError):
         refuse_early(partial)
 
 
-@pytest.mark.parametrize("partial", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHo"])
+@pytest.mark.parametrize(
+    "partial", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHo"]
+)
 def test_the_start_of_a_head_is_awaited(partial: bytes) -> None:
     refuse_early(partial)
 
@@ -162,7 +177,11 @@ def test_the_head_cache_parses_once_and_is_bounded() -> None:
 chunks = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 
 
-@given(payloads=chunks, cuts=st.lists(st.integers(0, 400)), extension=st.sampled_from([b"", b";a", b"; a=b"]))
+@given(
+    payloads=chunks,
+    cuts=st.lists(st.integers(0, 400)),
+    extension=st.sampled_from([b"", b";a", b"; a=b"]),
+)
 def test_chunked_framing_comes_off_however_it_is_cut(
     payloads: list[bytes], cuts: list[int], extension: bytes
 ) -> None:
@@ -171,7 +190,7 @@ def test_chunked_framing_comes_off_however_it_is_cut(
     stream = body + b"NEXT"
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     decoder, out, rest = ChunkedDecoder(), b"", b""
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if decoder.done:
             rest += stream[start:end]
             continue
@@ -244,7 +263,11 @@ def test_a_plain_chunk_is_told_from_all_else() -> None:
 )
 def test_bad_chunk_framing_is_refused(body: bytes) -> None:
     for size in (1, len(body)):
-        decoder = ChunkedDecoder()
         with pytest.raises(ProtocolError):
-            for at in range(0, len(body), size):
-                decoder.feed(body[at : at + size])
+            feed_in_pieces(body, size)
+
+
+def feed_in_pieces(body: bytes, size: int) -> None:
+    decoder = ChunkedDecoder()
+    for at in range(0, len(body), size):
+        decoder.feed(body[at : at + size])
