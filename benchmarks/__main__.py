@@ -81,6 +81,10 @@ def _measured_names(options: argparse.Namespace) -> list[str]:
         names.append("filature")
     if options.pump:
         names.append("pump")
+    if options.others:
+        from benchmarks import others  # noqa: PLC0415 - only who asks for them installs them
+
+        names += others.available(_say)
     return names
 
 

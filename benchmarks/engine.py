@@ -122,7 +122,7 @@ class EngineConnection(asyncio.Protocol):
         if data.startswith(b"POST"):
             self._respond(data.find(b'"stream":true', end) >= 0)
         else:
-            self._write(_MODELS if data.startswith(b"GET /v1/models ") else _NOT_FOUND)
+            self._write(_GET_ANSWERS.get(data[: data.find(b" ", 4)], _NOT_FOUND))
 
     def step(self) -> None:
         """Sends the next event, or the last ones."""
@@ -177,6 +177,19 @@ _MODELS = _json_answer(
     b'{"object":"list","data":[{"id":"%s","object":"model","created":1795425626,"owned_by":"bench"}]}'
     % payload.MODEL.encode(),
 )
+_GET_ANSWERS = {
+    b"GET /v1/models": _MODELS,
+    b"GET /health": _json_answer(b"200 OK", b"{}"),
+    b"GET /get_model_info": _json_answer(
+        b"200 OK", b'{"model_path":"%s"}' % payload.MODEL.encode()
+    ),
+    b"GET /get_server_info": _json_answer(
+        b"200 OK", b'{"model_path":"%s"}' % payload.MODEL.encode()
+    ),
+    b"GET /server_info": _json_answer(b"200 OK", b'{"model_path":"%s"}' % payload.MODEL.encode()),
+}
+"""What routers ask an engine before they use it."""
+
 _NOT_FOUND = _json_answer(b"404 Not Found", b'{"detail":"Not Found"}')
 
 

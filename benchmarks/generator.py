@@ -278,7 +278,11 @@ def _check(fleet: Fleet) -> None:
     else:
         expected = answer_text(payload.unary_answer(), stream=False)
     for answer in fleet.kept:
-        text = answer_text(answer, stream=load.stream)
+        try:
+            text = answer_text(answer, stream=load.stream)
+        except (ValueError, LookupError, TypeError) as wrong:
+            fleet.fail(f"an answer cannot be read ({wrong!r}): {answer[:_SHOWN_BYTES]!r}")
+            continue
         if load.stamped:
             same = len(text) == len(expected) and text.count("~") == load.events_per_answer
         else:

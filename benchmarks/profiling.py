@@ -22,6 +22,7 @@ from benchmarks.shapes import Shape
 
 _SHOWN = 30
 _SAMPLES_PER_S = 1000
+_LINE_NUMBER = re.compile(r":\d+(?=\)$)")
 _PERF_LINE = re.compile(r"^\s*([\d.]+)%\s+(\S+)\s+\[(.)\]\s+(.+)$")
 
 
@@ -56,35 +57,28 @@ def _by_function(pid: int, seconds: float) -> str:
         return "py-spy is not here (pip install py-spy): no times by Python function"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stacks"
-        command = [
-            program,
-            "record",
-            "--native",
-            "-f",
-            "raw",
-            "-r",
-            str(_SAMPLES_PER_S),
-            "-d",
-            str(round(seconds)),
-        ]
-        command += ["-p", str(pid), "-o", str(out)]
+        command = [program, "record", "--nonblocking", "-f", "raw", "-r", str(_SAMPLES_PER_S)]
+        command += ["-d", str(round(seconds)), "-p", str(pid), "-o", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not out.exists():
             return f"py-spy failed: {done.stderr.strip()[-300:]}"
         stacks = out.read_text(encoding="utf-8").splitlines()
+    lines: collections.Counter[str] = collections.Counter()
     own: collections.Counter[str] = collections.Counter()
     whole: collections.Counter[str] = collections.Counter()
-    for line in stacks:
-        frames, _, count = line.rpartition(" ")
-        names = frames.split(";")
+    for stack in stacks:
+        frames, _, count = stack.rpartition(" ")
+        names = [_LINE_NUMBER.sub("", frame) for frame in frames.split(";")]
+        lines[frames.rpartition(";")[2]] += int(count)
         own[names[-1]] += int(count)
         whole.update(dict.fromkeys(names, int(count)))
-    return (
-        "by function, own time\n"
-        + _table(own, own.total())
-        + "\n\nwith what it calls\n"
-        + _table(whole, own.total())
-    )
+    tables = {
+        "by line": lines,
+        "by function, own time": own,
+        "by function, with what it calls": whole,
+    }
+    total = own.total()
+    return "\n\n".join(f"{title}\n{_table(counts, total)}" for title, counts in tables.items())
 
 
 def _table(counts: "collections.Counter[str]", total: int) -> str:

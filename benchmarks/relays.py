@@ -116,7 +116,9 @@ def nginx(engine_port: int, core: int | None) -> Iterator[Relay]:
 def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
     """``filature up`` with one static engine, metering and cost on, the log going nowhere."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    program = Path(sys.executable).with_name("filature")
+    program = Path(
+        os.environ.get("FILATURE_BENCH_PROGRAM") or Path(sys.executable).with_name("filature")
+    )
     port, admin_port = free_port(), free_port()
     command = [
         str(program),
