@@ -171,6 +171,24 @@ async def test_the_end_of_an_answer_that_nobody_takes_does_not_stay() -> None:
             assert record.outcome == "completed"
 
 
+async def test_the_end_of_an_answer_that_is_taken_slowly_is_not_cut() -> None:
+    """The engine is done with it; the client takes longer than the deadline, but it takes."""
+    engine = RawEngine(lambda _, writer: answer_whole(writer))
+    async with chain(engine, client_stall_s=0.2) as c:
+        raw = narrow_socket()
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(raw, ("127.0.0.1", c.proxy.port))
+        await loop.sock_sendall(raw, post(CHAT, headers="Connection: close\r\n"))
+        taken = 0
+        for _ in range(16):
+            await asyncio.sleep(0.05)
+            taken += len(await loop.sock_recv(raw, 8192))
+        while piece := await loop.sock_recv(raw, 1 << 20):
+            taken += len(piece)
+        raw.close()
+        assert taken > 9_000_000
+
+
 async def answer_whole(writer: asyncio.StreamWriter) -> None:
     writer.write(json_answer(completion("x" * 9_000_000)))
 

@@ -115,8 +115,6 @@ class Exchange:
 
     def start(self) -> None:
         self._connection.exchange = self
-        if self._connection.writing_paused:  # an earlier answer is still to be taken
-            self._paused_at = self._plane.clock.now
         self._try_next_engine()
 
     # towards the engine
