@@ -575,6 +575,20 @@ async def test_https_towards_the_client() -> None:
         assert b"200" not in await plain.eof()
 
 
+async def test_a_client_by_https_that_leaves() -> None:
+    settings: dict[str, Any] = {"tls_cert": TLS / "cert.pem", "tls_key": TLS / "key.pem"}
+    async with chain(puppet := Puppet(), **settings) as c:
+        client = await c.connect(tls=client_tls())
+        client.send(post(STREAM))
+        call = await puppet.call()
+        call.send(STREAM_HEAD, chunked(SHORT_STREAM[0]))
+        await client.head()
+        client.leave()
+        await call.gone(within_s=1.0)
+        assert (await c.only_usage())["outcome"] == "client_gone"
+        call.over.set()
+
+
 async def test_ipv6() -> None:
     engine = RawEngine(says(HI))
     try:

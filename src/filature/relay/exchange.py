@@ -162,6 +162,7 @@ class Exchange:
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         self._upstream = connection
+        self._record.queue_s = self._plane.timer() - self._started_at
         if self._connection.writing_paused:
             connection.pause_reading()
 
@@ -219,10 +220,11 @@ class Exchange:
         """Output that is not simply the next chunk of a stream whose head is out."""
         reply = self._reply
         self._reads += 1
-        if self._first_content_at is None:
+        if self._first_content_at is None and answer.has_content:
             self._first_content_at = self._plane.timer()
         if reply.state is not UNSENT:
             reply.send(out)
+            self._take_short_cut()
         elif answer.mode == "events" or answer.overflowed:
             self._begin(out)
         else:  # a document, or what is none: it is judged at its end
@@ -235,7 +237,12 @@ class Exchange:
         self._reply.begin(self._content_type, first)
         self._sent_at = self._plane.clock.now
         self._plane.open.streams += 1
-        if self._reply.state is CHUNKED and not self._is_shapeless:
+        self._take_short_cut()
+
+    def _take_short_cut(self) -> None:
+        """After the first content an event stream's chunks go straight to the client."""
+        begun = self._reply.state is CHUNKED and self._first_content_at is not None
+        if begun and not self._is_shapeless:
             self._write_chunk = self._connection.write
 
     @property
