@@ -77,10 +77,10 @@ class DocumentWriter:
             splitter = self._splitter = DocumentSplitter()
         try:
             documents = splitter.split(data)
-        except DocumentTooLarge as error:
-            return self._documents(error.documents) + self._overflow(error.rest)
-        except NotJson as error:
-            return self._documents(error.documents) + self._give_up(error.rest)
+        except DocumentTooLarge as too_large:  # two names: mypyc gives one name one type
+            return self._documents(too_large.documents) + self._overflow(too_large.rest)
+        except NotJson as broken:
+            return self._documents(broken.documents) + self._give_up(broken.rest)
         return self._documents(documents) + splitter.take_space()
 
     def finish(self, *, clean: bool) -> bytes:

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import logging
@@ -45,7 +46,7 @@ def test_lines_are_written_when_flushed_one_object_each() -> None:
     assert [line["id"] for line in lines] == ["req_1", "req_2"]
     assert lines[0]["event"] == "request"
     assert lines[0]["total_cost"] == 7
-    assert lines[0].keys() == {"event", *UsageRecord.__slots__}
+    assert lines[0].keys() == {"event", *(field.name for field in dataclasses.fields(UsageRecord))}
     log.flush()
     assert stream.getvalue().count(b"\n") == 2, "a line is written once"
 
