@@ -5,6 +5,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from filature.demo.options import LineEnding, Script, UsagePlacement
+
 
 class Backend(StrEnum):
     """What answers."""
@@ -12,23 +14,6 @@ class Backend(StrEnum):
     AUTO = "auto"
     MODEL = "model"
     SCRIPTED = "scripted"
-
-
-class Usage(StrEnum):
-    """Where streamed chat and completions carry their usage."""
-
-    SEPARATE = "separate"
-    FINISH = "finish"
-    EVERY = "every"
-    NEVER = "never"
-
-
-class LineEnding(StrEnum):
-    """Of event streams."""
-
-    LF = "lf"
-    CRLF = "crlf"
-    CR = "cr"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +26,9 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
     port: Annotated[int, typer.Option(help="Port; 0: any free one.")] = 8000,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Name to serve under; may be given several times. [by the backend]"),
+        typer.Option(
+            help="Name to serve under; may be given several times. (default: by the backend)"
+        ),
     ] = None,
     context_length: Annotated[
         int | None, typer.Option(min=16, help="In tokens. [8192; of the model 2048]")
@@ -52,15 +39,15 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
     prefill_s: Annotated[float, typer.Option(min=0, help="Before the first event.")] = 0.0,
     tokens_per_event: Annotated[int, typer.Option(min=1)] = 1,
     tokens: Annotated[
-        int | None, typer.Option(min=0, help="Length of each answer. [some dozens]")
+        int | None, typer.Option(min=0, help="Length of each answer. (default: some dozens)")
     ] = None,
     cached: Annotated[int, typer.Option(min=0, help="Prompt tokens told as cached.")] = 0,
     reasoning: Annotated[int, typer.Option(min=0, help="Tokens of reasoning first.")] = 0,
     line_ending: Annotated[LineEnding, typer.Option()] = LineEnding.LF,
     usage: Annotated[
-        Usage,
+        UsagePlacement,
         typer.Option(help="Its place in chat and completions streams; separate: where asked for."),
-    ] = Usage.SEPARATE,
+    ] = UsagePlacement.SEPARATE,
     per_choice: Annotated[
         bool, typer.Option("--per-choice", help="One usage record per choice.")
     ] = False,
@@ -73,9 +60,36 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
     The scripted one takes options per request, faults among them: as a body member x_demo, or in the
     model's name, as in NAME/fault=cut;after=3.
     """
+    _serve(
+        backend,
+        host,
+        port,
+        tuple(model or ()),
+        context_length,
+        Script(
+            tokens=tokens,
+            cached=cached,
+            reasoning=reasoning,
+            tokens_per_second=tokens_per_second,
+            prefill_s=prefill_s,
+            tokens_per_event=tokens_per_event,
+            line_ending=line_ending,
+            usage=usage,
+            per_choice=per_choice,
+            finish_apart=finish_apart,
+        ),
+    )
+
+
+def _serve(
+    backend: Backend,
+    host: str,
+    port: int,
+    models: tuple[str, ...],
+    context_length: int | None,
+    script: Script,
+) -> None:
     from filature.demo import available_backend  # noqa: PLC0415  # --help is quick
-    from filature.demo.options import LineEnding as Ending  # noqa: PLC0415  # as above
-    from filature.demo.options import Script, UsagePlacement  # noqa: PLC0415  # as above
     from filature.demo.run import BackendError, run  # noqa: PLC0415  # as above
 
     available, description = available_backend()
@@ -84,18 +98,6 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
     chosen = available if backend is Backend.AUTO else backend.value
     if chosen == "scripted" and available == "model":
         description = "scripted text, not a model: as asked for"
-    script = Script(
-        tokens=tokens,
-        cached=cached,
-        reasoning=reasoning,
-        tokens_per_second=tokens_per_second,
-        prefill_s=prefill_s,
-        tokens_per_event=tokens_per_event,
-        line_ending=Ending(line_ending.value),
-        usage=UsagePlacement(usage.value),
-        per_choice=per_choice,
-        finish_apart=finish_apart,
-    )
 
     def listening(url: str, names: tuple[str, ...]) -> None:
         typer.echo(f"The demonstration engine listens at {url}")
@@ -105,7 +107,7 @@ def demo_engine(  # noqa: PLR0913, PLR0917  # a command's options are its argume
     try:
         run(
             use_model=chosen == "model",
-            models=tuple(model or ()),
+            models=models,
             context_length=context_length,
             script=script,
             host=host,

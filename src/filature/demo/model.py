@@ -124,13 +124,13 @@ class ModelBackend:
             raise ModelLoadError(f"the model cannot be loaded: {error}") from error
         return cls(library, runner)
 
-    def close(self) -> bool:
-        """End all generations; whether all threads ended within ``JOIN_S``: one may be at a long
-        prompt, which cannot be broken off."""
+    def close(self, within_s: float = JOIN_S) -> bool:
+        """End all generations; whether all threads ended in time: one may be at a long prompt, which
+        cannot be broken off, and the interpreter cannot end under it."""
         self._is_closed = True
         for _ in self._threads:
             self._jobs.put(None)
-        deadline = time.monotonic() + JOIN_S
+        deadline = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
