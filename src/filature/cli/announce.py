@@ -40,9 +40,12 @@ class Announcement:
 
     async def _engines(self, proxy: "Proxy", url: str) -> None:
         if not await _within(_ENGINE_WAIT_S, proxy):
-            for engine in proxy.engines.engines:
-                if not engine.models:
-                    _say(f"Engine: {engine.name} does not answer yet; it is asked again and again.")
+            silent = [engine.name for engine in proxy.engines.engines if not engine.models]
+            if self._demo is not None:
+                _say("Waiting for the model's first token …")
+            elif silent:
+                verb = "does" if len(silent) == 1 else "do"
+                _say(f"Engine: {', '.join(silent)} {verb} not answer yet; asked again and again.")
             while not await _within(_ENGINE_WAIT_S, proxy):
                 pass
         models = list(proxy.engines.models())
