@@ -25,6 +25,7 @@ run: setup ## Start an endpoint at http://127.0.0.1:10080 with a small real mode
 	@exec $(BIN)/filature up $(ARGS)
 
 test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; ARGS go to pytest
+	@$(MAKE) --silent $(VENV)/.demo || echo "Without the demonstration model its tests are skipped." >&2
 	$(BIN)/python -m pytest $(ARGS)
 
 test-installed: setup $(VENV)/.dev ## The same tests with filature as it is installed: compiled
