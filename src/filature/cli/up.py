@@ -58,7 +58,7 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
         str | None, typer.Option(help="Credits per million completion tokens. [0.80]")
     ] = None,
     price_reasoning: Annotated[
-        str | None, typer.Option(help="The same, reasoning ones. [as --price-out]")
+        str | None, typer.Option(help="The same, reasoning ones. (as --price-out)")
     ] = None,
     price_request: Annotated[str | None, typer.Option(help="Credits per request. [0]")] = None,
     demo: Annotated[Demo, typer.Option(help="What answers when there is no --engine.")] = Demo.AUTO,
