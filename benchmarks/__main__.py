@@ -4,12 +4,14 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import measure, profiling, relays, report, shapes
 from benchmarks.machine import raise_open_files
 from benchmarks.measure import Effort
 from benchmarks.processes import StartFailed
+from benchmarks.shapes import Shape
 
 _QUICK = Effort(rounds=1, warm_s=1.0, seconds=0.4)
 _PARTS = (
@@ -88,25 +90,48 @@ def _measured_names(options: argparse.Namespace) -> list[str]:
     return names
 
 
-def _run(options: argparse.Namespace) -> report.Report:
-    names = _measured_names(options)
+def _parts(
+    options: argparse.Namespace, names: list[str]
+) -> Iterator[tuple[str, Callable[[], tuple[list[report.Row], list[str]]]]]:
+    """(name, what measures it) of every part; the first member of a result are rows, the second notes."""
     effort = _QUICK if options.quick else Effort(options.rounds, Effort.warm_s, options.seconds)
-    chosen = set(options.only or _PARTS)
-    out = report.Report(_machine(), judged=not options.quick)
-    for shape in shapes.CPU_SHAPES:
-        if shape.name in chosen and not (options.quick and shape.load["connections"] > 300):
-            turns = measure.run_shape(shape, names, effort, _say)
-            out.add(report.cpu_rows(turns), turns.notes, shape=shape.name)
-    if shapes.LATENCY.name in chosen:
-        turns = measure.run_shape(shapes.LATENCY, ["direct", *names], effort, _say)
-        out.add(report.latency_rows(turns), turns.notes, shape=shapes.LATENCY.name)
-    if shapes.IDLE.name in chosen and not options.quick:
-        turns = measure.run_shape(shapes.IDLE, names, Effort(1, warm_s=6.0, seconds=0.5), _say)
-        out.add(report.memory_rows(turns), turns.notes, shape=shapes.IDLE.name)
-    if "postprocessor" in chosen:
-        from benchmarks import postprocessor  # noqa: PLC0415 - the relays are measurable without it
 
-        out.add(postprocessor.rows(3) if options.quick else postprocessor.rows())
+    def of(
+        shape: Shape,
+        rows: Callable[[measure.Turns], list[report.Row]],
+        relay_names: list[str],
+        shape_effort: Effort = effort,
+    ) -> Callable[[], tuple[list[report.Row], list[str]]]:
+        def run() -> tuple[list[report.Row], list[str]]:
+            turns = measure.run_shape(shape, relay_names, shape_effort, _say)
+            return rows(turns), turns.notes
+
+        return run
+
+    def postprocessor_alone() -> tuple[list[report.Row], list[str]]:
+        from benchmarks import postprocessor  # noqa: PLC0415 - the rest is measurable without it
+
+        return postprocessor.rows(3) if options.quick else postprocessor.rows(), []
+
+    for shape in shapes.CPU_SHAPES:
+        if not (options.quick and shape.load["connections"] > 300):
+            yield shape.name, of(shape, report.cpu_rows, names)
+    yield shapes.LATENCY.name, of(shapes.LATENCY, report.latency_rows, ["direct", *names])
+    if not options.quick:
+        once = Effort(1, warm_s=6.0, seconds=0.5)
+        yield shapes.IDLE.name, of(shapes.IDLE, report.memory_rows, names, once)
+    yield "postprocessor", postprocessor_alone
+
+
+def _run(options: argparse.Namespace) -> report.Report:
+    out = report.Report(_machine(), judged=not options.quick)
+    for name, run in _parts(options, _measured_names(options)):
+        if options.only is None or name in options.only:
+            try:
+                rows, notes = run()
+            except StartFailed as failure:
+                rows, notes = [], [f"FAILURES: {failure}"]
+            out.add(rows, notes, part=name)
     return out
 
 

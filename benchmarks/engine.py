@@ -5,6 +5,7 @@ Run as ``python -m benchmarks.engine``; prints one JSON line with its port, serv
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -33,6 +34,24 @@ class EngineOptions:
     answer_bytes: int = 400
 
 
+class Answers:
+    """What the engine sends, by what it is asked for."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.paced = options.interval_s > 0
+        self.stamped = options.stamped
+        self.stream = payload.stream_answer(
+            events=options.events,
+            usage_on_every_event=options.usage_on_every_event,
+            stamped=options.stamped,
+        )
+        self.burst = self.stream.whole
+        self.probed = payload.stream_answer(
+            events=2, usage_on_every_event=options.usage_on_every_event
+        ).whole
+        self.unary = payload.unary_answer(options.answer_bytes)
+
+
 class Pacer:
     """Calls every paced stream once per interval, spread over slots of one tick each."""
 
@@ -57,9 +76,8 @@ class Pacer:
 
     def _tick(self) -> None:
         due = int((self._loop.time() - self._started) / _TICK_S)
-        first = max(
-            self._done + 1, due - len(self._slots) + 1
-        )  # a stalled machine drops events' times, never bunches
+        # after a stall of the machine, times that were missed are left out: events never bunch
+        first = max(self._done + 1, due - len(self._slots) + 1)
         for number in range(first, due + 1):
             for stream in list(self._slots[number % len(self._slots)]):
                 stream.step()
@@ -72,23 +90,19 @@ class EngineConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
+        "_answers",
         "_buffer",
         "_fd",
         "_index",
-        "_options",
         "_pacer",
         "_slot",
-        "_unary",
         "_write",
     )
 
-    def __init__(
-        self, options: EngineOptions, pacer: Pacer, answer: payload.StreamAnswer, unary: bytes
-    ) -> None:
-        self._options = options
+    def __init__(self, answers: "Answers", pacer: Pacer) -> None:
+        self._answers = answers
+        self._answer = answers.stream
         self._pacer = pacer
-        self._answer = answer
-        self._unary = unary
         self._buffer = b""
         self._fd = -1
         self._index = 0
@@ -120,7 +134,7 @@ class EngineConnection(asyncio.Protocol):
             self._buffer = _bounded(data)
             return
         if data.startswith(b"POST"):
-            self._respond(data.find(b'"stream":true', end) >= 0)
+            self._respond(data, end)
         else:
             self._write(_GET_ANSWERS.get(data[: data.find(b" ", 4)], _NOT_FOUND))
 
@@ -132,20 +146,23 @@ class EngineConnection(asyncio.Protocol):
         if index == len(self._answer.events):
             self._leave()
             event += self._answer.closing
-        if self._options.stamped:  # past uvloop, which would write at the end of its turn
-            os.write(self._fd, event.replace(payload.STAMP_ZERO, b"%d" % time.time_ns(), 1))
+        if self._answers.stamped:  # past uvloop, which would write at the end of its turn
+            with contextlib.suppress(ConnectionError):  # a client may leave between two events
+                os.write(self._fd, event.replace(payload.STAMP_ZERO, b"%d" % time.time_ns(), 1))
         else:
             self._write(event)
 
-    def _respond(self, stream: bool) -> None:
-        if not stream:
-            self._write(self._unary)
-        elif self._options.interval_s > 0:
+    def _respond(self, data: bytes, end: int) -> None:
+        if data.find(b'"stream":true', end) < 0:
+            self._write(self._answers.unary)
+        elif data.find(_PROBE, end) >= 0:
+            self._write(self._answers.probed)
+        elif self._answers.paced:
             self._index = 0
             self._write(self._answer.opening)
             self._slot = self._pacer.add(self)
         else:
-            self._write(self._answer.opening + b"".join(self._answer.events) + self._answer.closing)
+            self._write(self._answers.burst)
 
     def _leave(self) -> None:
         assert self._slot is not None
@@ -190,6 +207,9 @@ _GET_ANSWERS = {
 }
 """What routers ask an engine before they use it."""
 
+_PROBE = b'"max_tokens":2,'
+"""In a request that asks for two tokens: whoever sends it wants to see the format, and now."""
+
 _NOT_FOUND = _json_answer(b"404 Not Found", b'{"detail":"Not Found"}')
 
 
@@ -198,14 +218,9 @@ async def start(options: EngineOptions, host: str = "127.0.0.1") -> tuple[asynci
     loop = asyncio.get_running_loop()
     pacer = Pacer(loop, options.interval_s)
     pacer.start()
-    answer = payload.stream_answer(
-        events=options.events,
-        usage_on_every_event=options.usage_on_every_event,
-        stamped=options.stamped,
-    )
-    unary = payload.unary_answer(options.answer_bytes)
+    answers = Answers(options)
     server = await loop.create_server(
-        lambda: EngineConnection(options, pacer, answer, unary), host, 0, backlog=4096
+        lambda: EngineConnection(answers, pacer), host, 0, backlog=4096
     )
     return server, int(server.sockets[0].getsockname()[1])
 

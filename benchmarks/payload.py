@@ -53,6 +53,10 @@ class StreamAnswer:
     closing: bytes
     text: str
 
+    @property
+    def whole(self) -> bytes:
+        return self.opening + b"".join(self.events) + self.closing
+
 
 def _usage(completion: int) -> bytes:
     return (

@@ -38,9 +38,9 @@ class Report:
     notes: list[str] = field(default_factory=list)
     judged: bool = True
 
-    def add(self, rows: Sequence[Row], notes: Sequence[str] = (), *, shape: str = "") -> None:
+    def add(self, rows: Sequence[Row], notes: Sequence[str] = (), *, part: str = "") -> None:
         self.rows += rows
-        self.notes += [f"{shape}: {note}" if shape else note for note in notes]
+        self.notes += [f"{part}: {note}" if part else note for note in notes]
 
     def as_json(self) -> str:
         rows = [
@@ -112,7 +112,9 @@ def cpu_rows(turns: Turns) -> list[Row]:
 
 def latency_rows(turns: Turns) -> list[Row]:
     """Latency added by the relay: what passes through it, less what comes directly, quantile by quantile."""
-    rows = []
+    rows: list[Row] = []
+    if not all(turn.latency_ns for each in turns.measured.values() for turn in each):
+        return rows  # nothing came through in some turn; the notes say so
     for quantile, target in LATENCY_TARGETS.items():
         added: dict[str, Spread] = {}
         for name, each in turns.measured.items():
