@@ -66,9 +66,10 @@ class AnswerPostprocessor:
         model_names: tuple[str, str] | None = None,
         observe: bool = False,
     ) -> None:
+        choices = dialect.has_choices
         meter = UsageMeter(
-            n=max(n, 1),
-            prompts=max(prompts, 1),
+            n=n if choices and n > 1 else 1,
+            prompts=prompts if choices and prompts > 1 else 1,
             prompt_text_bytes=prompt_text_bytes,
             bytes_per_token=bytes_per_token,
             continuous=continuous,

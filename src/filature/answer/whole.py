@@ -81,7 +81,9 @@ class DocumentWriter:
             return self._documents(too_large.documents) + self._overflow(too_large.rest)
         except NotJson as broken:
             return self._documents(broken.documents) + self._give_up(broken.rest)
-        return self._documents(documents) + splitter.take_space()
+        out = self._documents(documents)
+        space = splitter.take_space()
+        return out if self._swallows() else out + space
 
     def finish(self, *, clean: bool) -> bytes:
         """What is left when the answer ends."""
@@ -106,6 +108,8 @@ class DocumentWriter:
                 rest = document.text + b"".join(
                     later.space + later.text for later in documents[position + 1 :]
                 )
+                if self._splitter is not None:
+                    rest += self._splitter.take_rest()
                 out.append(self._give_up(rest))
                 break
             out.append(self._document(document.text, payload))

@@ -118,11 +118,14 @@ class DocumentSplitter:
         return documents
 
     def take_space(self) -> bytes:
-        """White space behind the last document, if nothing else came behind it."""
-        if self._start < len(self._kept):
-            return b""
-        self._start = self._position = 0
-        return self.take_rest()
+        """White space that is kept before whatever comes next, which is then forgotten."""
+        start = self._start
+        space = bytes(self._kept[:start])
+        del self._kept[:start]
+        self._position = max(0, self._position - start)
+        self._strings = [(at - start, end and end - start) for at, end in self._strings]
+        self._start = 0
+        return space
 
     def take_rest(self) -> bytes:
         """Everything not handed out, which is then forgotten."""

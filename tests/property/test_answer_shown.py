@@ -1,0 +1,196 @@
+"""What a client sees of an answer, against a slow reading of the same bytes."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.property.reference import decode
+from tests.property.streams import STREAMED, TARIFF, cuts, documents, streams
+
+from filature.answer.policy import AnswerPolicy
+from filature.answer.postprocessor import AnswerPostprocessor
+from filature.answer.pricing import COST_KEYS, cost_of
+from filature.wire.dialect import Dialect
+from filature.wire.sse import BOM, terminate
+
+CHOSEN = st.sampled_from([Dialect.CHAT, Dialect.COMPLETIONS])
+
+
+def through(
+    dialect: Dialect, policy: AnswerPolicy, body: bytes, **asked: Any
+) -> tuple[bytes, AnswerPostprocessor]:
+    answer = AnswerPostprocessor(dialect, policy, **asked)
+    return answer.feed(body) + answer.finish(True), answer
+
+
+def parsed(data: str) -> Any:
+    """The payload, or the text if it is not JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+
+
+def is_record(payload: Any) -> bool:
+    return isinstance(payload, dict) and isinstance(payload.get("usage"), dict)
+
+
+def completed(body: bytes) -> bytes:
+    """What ``finish(clean=True)`` is to make of the end: half an event that says all gets its end."""
+    ended = terminate(body)
+    if len(decode(ended)) > len(decode(body)):
+        data = decode(ended)[-1][1]
+        if data.strip(" ") == "[DONE]" or parsed(data) is not data:
+            return ended
+    return body
+
+
+@given(st.sampled_from(STREAMED), st.data())
+def test_nothing_changes_where_nothing_is_asked(dialect: Dialect, data: st.DataObject) -> None:
+    body = data.draw(streams(dialect))
+    out, answer = through(dialect, AnswerPolicy(errors="pass"), body)
+    if answer.mode == "events":
+        assert out.startswith(body.removeprefix(BOM))
+        assert out[len(body.removeprefix(BOM)) :].strip(b"\r\n") == b""
+        assert decode(out) == decode(completed(body))
+    elif answer.mode == "documents":
+        assert out == body.removeprefix(BOM)
+    else:
+        assert out == body
+
+
+@given(st.sampled_from(STREAMED), st.data())
+def test_who_observes_changes_nothing(dialect: Dialect, data: st.DataObject) -> None:
+    body = data.draw(st.one_of(streams(dialect), documents(dialect)))
+    policy = AnswerPolicy(strip=True, tariff=TARIFF, hold_until_content=True)
+    observer = AnswerPostprocessor(dialect, policy, observe=True)
+    for piece in data.draw(cuts(body)):
+        assert observer.feed(piece) is piece
+    assert observer.finish(True) == b""
+    _, forwarder = through(dialect, AnswerPolicy(errors="pass", tariff=TARIFF), body)
+    assert observer.usage == forwarder.usage
+    assert observer.verdict(True) == forwarder.verdict(True)
+
+
+@given(st.sampled_from(STREAMED), st.booleans(), st.data())
+def test_cost_is_all_that_is_added(
+    dialect: Dialect, is_stream: bool, data: st.DataObject
+) -> None:
+    body = data.draw(streams(dialect) if is_stream else documents(dialect))
+    out, answer = through(dialect, AnswerPolicy(errors="pass", tariff=TARIFF), body)
+    if answer.mode == "events":
+        before = [parsed(event[1]) for event in decode(completed(body))]
+        after = [parsed(event[1]) for event in decode(out)]
+    else:
+        before, after = several(body), several(out)
+    assert len(before) == len(after)
+    for old, new in zip(before, after, strict=True):
+        assert without_cost(new) == without_cost(old) or not is_record(old)
+
+
+def several(text: bytes) -> list[Any]:
+    """The documents in a row that can be read."""
+    found: list[Any] = []
+    rest = text.removeprefix(BOM).decode("utf-8", "replace").lstrip(" \t\r\n")
+    while rest:
+        try:
+            value, end = json.JSONDecoder().raw_decode(rest)
+        except (ValueError, RecursionError):
+            return found
+        found.append(value)
+        rest = rest[end:].lstrip(" \t\r\n")
+    return found
+
+
+def without_cost(payload: Any) -> Any:
+    """The payload less what we write into usage objects, wherever they stand."""
+    if not isinstance(payload, dict):
+        return payload
+    added = {*COST_KEYS, "estimated"}
+    return {
+        key: {name: each for name, each in value.items() if name not in added}
+        if key == "usage" and isinstance(value, dict)
+        else without_cost(value)
+        if key in ("response", "message")
+        else value
+        for key, value in payload.items()
+    }
+
+
+def expected(payloads: list[Any], *, wants_chunk: bool, wants_every: bool) -> list[Any]:
+    """The payloads that a client gets: a plain reading of ``answers.md``."""
+    shown: list[Any] = []
+    finish_may_grow = False
+    for payload in payloads:
+        has_choices = isinstance(payload, dict) and bool(payload.get("choices"))
+        if not is_record(payload):
+            shown.append(payload)
+        elif has_choices:
+            kept = payload if wants_every else dict(payload)
+            if not wants_every:
+                del kept["usage"]
+            shown.append(kept)
+        elif wants_chunk:
+            shown.append(payload)
+        else:
+            if finish_may_grow:
+                left = {k: v for k, v in payload.items() if k not in ("usage", "choices")}
+                shown[-1] = left | shown[-1]
+            finish_may_grow = False
+            continue
+        finish_may_grow = has_choices and any(
+            isinstance(choice, dict) and choice.get("finish_reason") is not None
+            for choice in payload["choices"]
+        )
+    return shown
+
+
+@given(CHOSEN, st.booleans(), st.booleans(), st.sampled_from(["comment", "hide", "send"]), st.data())
+def test_a_client_sees_what_it_asked_for(
+    dialect: Dialect, asks_usage: bool, asks_all: bool, unrequested: Any, data: st.DataObject
+) -> None:
+    body = data.draw(streams(dialect, faults=False))
+    policy = AnswerPolicy(
+        strip=True,
+        include_usage=asks_usage,
+        continuous_usage=asks_all,
+        when_unrequested=unrequested,
+        tariff=TARIFF,
+    )
+    out, answer = through(dialect, policy, body)
+    if answer.mode != "events":
+        return
+    wants_chunk = asks_usage or unrequested == "send"
+    wants_every = asks_usage and asks_all
+    before = [parsed(event[1]) for event in decode(completed(body))]
+    after = [parsed(event[1]) for event in decode(out)]
+    shown = expected(before, wants_chunk=wants_chunk, wants_every=wants_every)
+    end = shown.index("[DONE]") if "[DONE]" in shown else len(shown)
+    told = [each for each in shown[:end] if is_record(each) and not each.get("choices")]
+    ends = answer.verdict(True).completed
+    if ends and wants_chunk and not told:
+        own = after.pop(end)
+        assert own["choices"] == []
+        assert set(COST_KEYS) <= set(own["usage"])
+    assert [without_cost(each) for each in after] == [without_cost(each) for each in shown]
+    for each in after:
+        if is_record(each):
+            assert list(each["usage"])[-4:] == list(COST_KEYS)
+    comments = out.count(b": filature {")
+    assert comments == (1 if ends and not wants_chunk and unrequested == "comment" else 0)
+
+
+@given(st.sampled_from(STREAMED), st.data())
+def test_what_is_told_holds_together(dialect: Dialect, data: st.DataObject) -> None:
+    body = data.draw(streams(dialect))
+    asked = {"n": data.draw(st.integers(1, 3)), "prompts": data.draw(st.integers(1, 2))}
+    answer = AnswerPostprocessor(dialect, AnswerPolicy(tariff=TARIFF), **asked)
+    for piece in data.draw(cuts(body)):
+        answer.feed(piece)
+        usage = answer.usage
+        assert 0 <= usage.cached <= usage.prompt
+        assert 0 <= usage.reasoning <= usage.completion
+        assert answer.cost == cost_of(usage, TARIFF)
+    answer.finish(True)
+    assert answer.cost == cost_of(answer.usage, TARIFF)

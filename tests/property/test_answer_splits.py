@@ -1,0 +1,84 @@
+"""However an answer's bytes are cut, the same leaves and the same is known."""
+
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.property.streams import POLICIES, STREAMED, TARIFF, cuts, documents, streams
+
+from filature.answer.policy import AnswerPolicy
+from filature.answer.postprocessor import AnswerPostprocessor
+from filature.wire.dialect import Dialect
+
+METERED = [*STREAMED, Dialect.EMBEDDINGS]
+REQUESTS = st.sampled_from(
+    [
+        {},
+        {"n": 2},
+        {"prompts": 2, "n": 2},
+        {"continuous": True},
+        {"model_names": ("up", "alias")},
+        {"prompt_text_bytes": 40, "bytes_per_token": 2.5},
+        {"observe": True},
+    ]
+)
+
+
+def run(
+    dialect: Dialect, policy: AnswerPolicy, asked: dict[str, Any], pieces: list[bytes], clean: bool
+) -> tuple[bytes, dict[str, Any]]:
+    """What left in all, and what is known at the end."""
+    answer = AnswerPostprocessor(dialect, policy, **asked)
+    out = b"".join([answer.feed(piece) for piece in pieces]) + answer.finish(clean)
+    known = {
+        name: getattr(answer, name)
+        for name in (
+            "usage",
+            "cost",
+            "mode",
+            "error",
+            "started",
+            "has_content",
+            "end_mark_seen",
+            "finished_choices",
+            "content_events",
+            "content_bytes",
+            "unprocessed_bytes",
+            "overflowed",
+            "next_sequence_number",
+        )
+    }
+    known["verdict"] = answer.verdict(clean)
+    return out, known
+
+
+@given(st.sampled_from(METERED), POLICIES, REQUESTS, st.booleans(), st.data())
+def test_documents_split_anywhere(
+    dialect: Dialect, policy: AnswerPolicy, asked: dict[str, Any], clean: bool, data: st.DataObject
+) -> None:
+    body = data.draw(documents(dialect))
+    pieces = data.draw(cuts(body))
+    assert run(dialect, policy, asked, pieces, clean) == run(dialect, policy, asked, [body], clean)
+
+
+@given(st.sampled_from(STREAMED), POLICIES, REQUESTS, st.booleans(), st.data())
+def test_streams_split_anywhere(
+    dialect: Dialect, policy: AnswerPolicy, asked: dict[str, Any], clean: bool, data: st.DataObject
+) -> None:
+    body = data.draw(streams(dialect))
+    pieces = data.draw(cuts(body))
+    assert run(dialect, policy, asked, pieces, clean) == run(dialect, policy, asked, [body], clean)
+
+
+@given(st.binary(max_size=60), st.sampled_from(METERED), POLICIES, st.booleans(), st.data())
+@example(b"data\r\r\ndata: {}", Dialect.CHAT, AnswerPolicy(tariff=TARIFF), True, None)
+@example(b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\n", Dialect.CHAT, AnswerPolicy(), True, None)
+def test_any_bytes_split_anywhere(
+    body: bytes,
+    dialect: Dialect,
+    policy: AnswerPolicy,
+    clean: bool,
+    data: st.DataObject | None,
+) -> None:
+    pieces = data.draw(cuts(body)) if data is not None else [body[i : i + 1] for i in range(len(body))]
+    assert run(dialect, policy, {}, pieces, clean) == run(dialect, policy, {}, [body], clean)
