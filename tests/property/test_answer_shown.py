@@ -1,18 +1,25 @@
 """What a client sees of an answer, against a slow reading of the same bytes."""
 
-import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.property.reference import decode
+from tests.property.reference import (
+    completed,
+    decode,
+    expected,
+    is_record,
+    parsed,
+    several,
+    without_cost,
+)
 from tests.property.streams import STREAMED, TARIFF, cuts, documents, streams
 
 from filature.answer.policy import AnswerPolicy
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.answer.pricing import COST_KEYS, cost_of
 from filature.wire.dialect import Dialect
-from filature.wire.sse import BOM, terminate
+from filature.wire.sse import BOM
 
 CHOSEN = st.sampled_from([Dialect.CHAT, Dialect.COMPLETIONS])
 
@@ -22,28 +29,6 @@ def through(
 ) -> tuple[bytes, AnswerPostprocessor]:
     answer = AnswerPostprocessor(dialect, policy, **asked)
     return answer.feed(body) + answer.finish(True), answer
-
-
-def parsed(data: str) -> Any:
-    """The payload, or the text if it is not JSON."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return data
-
-
-def is_record(payload: Any) -> bool:
-    return isinstance(payload, dict) and isinstance(payload.get("usage"), dict)
-
-
-def completed(body: bytes) -> bytes:
-    """What ``finish(clean=True)`` is to make of the end: half an event that says all gets its end."""
-    ended = terminate(body)
-    if len(decode(ended)) > len(decode(body)):
-        data = decode(ended)[-1][1]
-        if data.strip(" ") == "[DONE]" or parsed(data) is not data:
-            return ended
-    return body
 
 
 @given(st.sampled_from(STREAMED), st.data())
@@ -74,9 +59,7 @@ def test_who_observes_changes_nothing(dialect: Dialect, data: st.DataObject) -> 
 
 
 @given(st.sampled_from(STREAMED), st.booleans(), st.data())
-def test_cost_is_all_that_is_added(
-    dialect: Dialect, is_stream: bool, data: st.DataObject
-) -> None:
+def test_cost_is_all_that_is_added(dialect: Dialect, is_stream: bool, data: st.DataObject) -> None:
     body = data.draw(streams(dialect) if is_stream else documents(dialect))
     out, answer = through(dialect, AnswerPolicy(errors="pass", tariff=TARIFF), body)
     if answer.mode == "events":
@@ -89,64 +72,9 @@ def test_cost_is_all_that_is_added(
         assert without_cost(new) == without_cost(old) or not is_record(old)
 
 
-def several(text: bytes) -> list[Any]:
-    """The documents in a row that can be read."""
-    found: list[Any] = []
-    rest = text.removeprefix(BOM).decode("utf-8", "replace").lstrip(" \t\r\n")
-    while rest:
-        try:
-            value, end = json.JSONDecoder().raw_decode(rest)
-        except (ValueError, RecursionError):
-            return found
-        found.append(value)
-        rest = rest[end:].lstrip(" \t\r\n")
-    return found
-
-
-def without_cost(payload: Any) -> Any:
-    """The payload less what we write into usage objects, wherever they stand."""
-    if not isinstance(payload, dict):
-        return payload
-    added = {*COST_KEYS, "estimated"}
-    return {
-        key: {name: each for name, each in value.items() if name not in added}
-        if key == "usage" and isinstance(value, dict)
-        else without_cost(value)
-        if key in ("response", "message")
-        else value
-        for key, value in payload.items()
-    }
-
-
-def expected(payloads: list[Any], *, wants_chunk: bool, wants_every: bool) -> list[Any]:
-    """The payloads that a client gets: a plain reading of ``answers.md``."""
-    shown: list[Any] = []
-    finish_may_grow = False
-    for payload in payloads:
-        has_choices = isinstance(payload, dict) and bool(payload.get("choices"))
-        if not is_record(payload):
-            shown.append(payload)
-        elif has_choices:
-            kept = payload if wants_every else dict(payload)
-            if not wants_every:
-                del kept["usage"]
-            shown.append(kept)
-        elif wants_chunk:
-            shown.append(payload)
-        else:
-            if finish_may_grow:
-                left = {k: v for k, v in payload.items() if k not in ("usage", "choices")}
-                shown[-1] = left | shown[-1]
-            finish_may_grow = False
-            continue
-        finish_may_grow = has_choices and any(
-            isinstance(choice, dict) and choice.get("finish_reason") is not None
-            for choice in payload["choices"]
-        )
-    return shown
-
-
-@given(CHOSEN, st.booleans(), st.booleans(), st.sampled_from(["comment", "hide", "send"]), st.data())
+@given(
+    CHOSEN, st.booleans(), st.booleans(), st.sampled_from(["comment", "hide", "send"]), st.data()
+)
 def test_a_client_sees_what_it_asked_for(
     dialect: Dialect, asks_usage: bool, asks_all: bool, unrequested: Any, data: st.DataObject
 ) -> None:
@@ -184,7 +112,7 @@ def test_a_client_sees_what_it_asked_for(
 @given(st.sampled_from(STREAMED), st.data())
 def test_what_is_told_holds_together(dialect: Dialect, data: st.DataObject) -> None:
     body = data.draw(streams(dialect))
-    asked = {"n": data.draw(st.integers(1, 3)), "prompts": data.draw(st.integers(1, 2))}
+    asked: dict[str, Any] = {"n": data.draw(st.integers(1, 3)), "prompts": data.draw(st.integers(1, 2))}
     answer = AnswerPostprocessor(dialect, AnswerPolicy(tariff=TARIFF), **asked)
     for piece in data.draw(cuts(body)):
         answer.feed(piece)
