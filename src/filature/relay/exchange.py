@@ -30,7 +30,7 @@ from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
-from filature.wire.engine_errors import read_error, read_error_body
+from filature.wire.engine_errors import EngineMessage, read_error, read_error_body
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
@@ -252,8 +252,9 @@ class Exchange:
         return answer is None or answer.mode == "documents" or answer.overflowed
 
     def _on_error_frame(self, frame: object) -> None:
-        told = read_error(frame)
-        self._engine_failed(EngineFailed(told.message, param=told.param, code=told.code))
+        told, answer = read_error(frame), self._answer
+        status = told.status if answer is None or not answer.started else 0
+        self._on_told(told, status, EngineFailed(told.message, param=told.param, code=told.code))
 
     def on_end(self) -> None:
         answer = self._answer
@@ -300,15 +301,18 @@ class Exchange:
 
     def _on_refusal(self) -> None:
         """The engine answered with a status other than 200."""
-        told = read_error_body(b"".join(self._collected))
-        status = self._status
+        told, status = read_error_body(b"".join(self._collected)), self._status
+        self._on_told(told, status, EngineFailed(f"The engine answered {status}: {told.message}"))
+
+    def _on_told(self, told: EngineMessage, status: int, failed: EngineFailed) -> None:
+        """A refusal, or a failure. vLLM refuses inside a 200 what only its core checks."""
+        self._drop_engine(cancel=True)
         if status in _PASSED_REFUSALS:
-            self._drop_engine(cancel=True)
             message = told.message or "The engine refused the request."
             error = EngineRefused(message, status=status, param=told.param, code=told.code)
             self._fail(error, Outcome.REFUSED_BY_ENGINE)
         else:
-            self._engine_failed(EngineFailed(f"The engine answered {status}: {told.message}"))
+            self._broken(failed)
 
     def on_lost(self, reason: str) -> None:
         self._cut_short(EngineFailed(f"The engine failed: {reason}."))
@@ -327,18 +331,14 @@ class Exchange:
 
     def _broken(self, error: EngineError) -> None:
         """The engine let go of has failed: the next one is tried if the client saw nothing yet."""
-        plane, answer = self._plane, self._answer
+        plane, answer, stalled = self._plane, self._answer, isinstance(error, EngineTimeout)
         self._tried[-1].failed(plane.clock.now)
-        plane.metrics.engine_failed(
-            self._tried[-1].name,
-            "engine_timeout" if isinstance(error, EngineTimeout) else "engine_failed",
-        )
+        kind = "engine_timeout" if stalled else "engine_failed"
+        plane.metrics.engine_failed(self._tried[-1].name, kind)
         self._last_error = error
         if self._reply.state is not UNSENT and answer is not None and answer.started:
-            stalled = isinstance(error, EngineTimeout)
-            self._fail(
-                error, Outcome.ENGINE_STALLED if stalled else Outcome.ENGINE_FAILED_MIDSTREAM
-            )
+            outcome = Outcome.ENGINE_STALLED if stalled else Outcome.ENGINE_FAILED_MIDSTREAM
+            self._fail(error, outcome)
         elif len(self._tried) <= plane.limits.retries_max:
             self._reply.forget_held()
             self._first_content_at = None

@@ -20,6 +20,8 @@ class EngineMessage(NamedTuple):
     message: str
     param: str | None = None
     code: str | None = None
+    status: int = 0
+    """The HTTP status given as ``code``, as vLLM does in a stream; 0: none."""
 
 
 def read_error_body(body: bytes) -> EngineMessage:
@@ -60,12 +62,14 @@ def _from_value(value: Any) -> EngineMessage:
         message = value.get("message")
         text = message if isinstance(message, str) else orjson.dumps(value).decode()
         param, code = value.get("param"), value.get("code")
+        status = code
         if value.get("type") == "exceed_context_size_error" or _CONTEXT_EXCEEDED.search(text):
             code = "context_length_exceeded"
         return EngineMessage(
             text[:MESSAGE_CHARS_MAX],
             param if isinstance(param, str) else None,
             code if isinstance(code, str) else None,
+            status if type(status) is int and 400 <= status < 600 else 0,
         )
     return EngineMessage("")
 
