@@ -175,6 +175,7 @@ class EventWriter:
             if not self.holding:
                 self._flush(out)
             self._held.clear()
+            self.template = None  # nothing may leave any more
             return
         if type(payload) is not dict or sighting.error:
             self._leave(block, sighting, out)

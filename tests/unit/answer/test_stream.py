@@ -1,0 +1,590 @@
+"""Chat streams by example: what a client that asked for nothing, or for usage, gets of them."""
+
+from itertools import pairwise
+
+import orjson
+import pytest
+from tests.unit.answer.build import (
+    ASKED,
+    DONE,
+    FORWARDED,
+    HEAD,
+    HELD,
+    STRIPPED,
+    USAGE,
+    chunk,
+    event,
+    payloads,
+    postprocessor,
+    role,
+    usage_chunk,
+)
+
+from filature.answer.completion import COMPLETED, Failure, Verdict
+from filature.answer.events import HELD_BYTES_MAX
+from filature.answer.policy import AnswerPolicy
+from filature.answer.pricing import COST_KEYS
+from filature.answer.usage import Usage
+from filature.wire.dialect import Dialect
+from filature.wire.sse import EVENT_BYTES_MAX
+
+COSTS = {
+    "prompt_total_cost": 12,  # 11 × 1 + 3 × 0.1, rounded up
+    "completion_total_cost": 14,
+    "total_cost": 26,
+    "cost": 0.000000026,
+}
+
+
+class TestWhatLeavesAsItCame:
+    def test_an_event_is_returned_as_the_same_object(self) -> None:
+        answer = postprocessor()
+        for text in ("a", "b", 'with "quotes" and \n', "日本", "c"):
+            data = chunk(text)
+            assert answer.feed(data) is data
+        assert answer.content_events == 5
+        assert answer.content_bytes == len('abwith "quotes" and \n日本c'.encode())
+
+    def test_several_events_in_one_piece_too(self) -> None:
+        answer = postprocessor()
+        data = role() + chunk("a") + b": ping\n\n" + chunk("b") + chunk("c")
+        assert answer.feed(data) is data
+
+    def test_what_is_not_json_or_no_object(self) -> None:
+        answer = postprocessor(FORWARDED)
+        for payload in (b"null", b"[1]", b'"x"', b"{not json", b"words", b"7"):
+            data = b"data: " + payload + b"\n\n"
+            assert answer.feed(data) is data
+        assert answer.content_events == 0
+        assert answer.error is None
+
+    def test_done_verbatim_whatever_stands_around_it(self) -> None:
+        data = b": c\ndata:[DONE]\nid: 4\r\n\r\n"
+        answer = postprocessor(FORWARDED)
+        assert answer.feed(data) == data
+        assert answer.end_mark_seen
+
+    def test_lone_surrogates_and_other_things_that_orjson_refuses(self) -> None:
+        data = b'data: {"choices":[{"delta":{"content":"\\ud83d"}}],"x":NaN}\n\n'
+        answer = postprocessor()
+        assert answer.feed(data) is data
+        assert answer.content_events == 1
+
+    def test_one_leading_byte_order_mark_is_dropped(self) -> None:
+        answer = postprocessor()
+        assert answer.feed(b"\xef\xbb") == b""
+        assert answer.feed(b"\xbf" + chunk("a")) == chunk("a")
+
+    def test_after_white_space_it_is_still_an_event_stream(self) -> None:
+        answer = postprocessor()
+        assert answer.feed(b"\r\n \n") == b""
+        assert answer.mode is None
+        assert answer.feed(chunk("a")) == b"\r\n \n" + chunk("a")
+        assert answer.mode == "events"
+
+
+class TestUsageThatNobodyAskedFor:
+    def test_the_usage_chunk_becomes_a_comment(self) -> None:
+        answer = postprocessor()
+        kept = role() + chunk("a") + chunk("b", finish="stop")
+        out = answer.feed(kept + usage_chunk() + DONE)
+        comment, done = out.removeprefix(kept).split(b"\n\n", 1)
+        assert comment.startswith(b': filature {"usage":{')
+        assert orjson.loads(comment.removeprefix(b": filature "))["usage"] == {
+            "prompt_tokens": 14,
+            "completion_tokens": 7,
+            "total_tokens": 21,
+            "prompt_tokens_details": {"cached_tokens": 3},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+            **COSTS,
+        }
+        assert done == DONE
+        assert answer.finish(True) == b""
+        assert answer.verdict(True) == COMPLETED
+
+    def test_or_is_hidden(self) -> None:
+        answer = postprocessor(AnswerPolicy(strip=True, when_unrequested="hide"))
+        kept = chunk("a") + chunk(finish="stop")
+        assert answer.feed(kept + usage_chunk() + DONE) == kept + DONE
+
+    def test_or_sent(self) -> None:
+        answer = postprocessor(AnswerPolicy(strip=True, when_unrequested="send"))
+        stream = chunk("a") + chunk(finish="stop") + usage_chunk() + DONE
+        assert answer.feed(stream) == stream
+
+    def test_other_members_of_a_dropped_chunk_move_to_the_finish_event(self) -> None:
+        answer = postprocessor()
+        assert answer.feed(chunk("a") + chunk(finish="stop")) == chunk("a")  # the finish waits
+        out = answer.feed(usage_chunk(timings={"n": 1}, system_fingerprint="f"))
+        assert out == chunk(finish="stop", timings={"n": 1}, system_fingerprint="f")
+
+    def test_the_finish_event_waits_through_comments_and_no_further_than_the_next_event(
+        self,
+    ) -> None:
+        answer = postprocessor()
+        assert answer.feed(chunk("a")) == chunk("a")
+        assert answer.feed(chunk(finish="stop")) == b""
+        assert answer.feed(b": ping\n\n") == b""
+        assert answer.feed(DONE).startswith(chunk(finish="stop") + b": ping\n\n: filature ")
+
+    def test_with_several_choices_each_finish_event_gets_its_own(self) -> None:
+        answer = postprocessor(n=2)
+        stream = [
+            chunk("a", index=1),
+            chunk("b", index=0),
+            chunk(index=1, finish="stop"),
+            usage_chunk(timings=1),
+            chunk("c", index=0),
+            chunk(index=0, finish="stop"),
+            usage_chunk(timings=2),
+            DONE,
+        ]
+        shown = payloads(b"".join(answer.feed(each) for each in stream))
+        finishes = [each for each in shown[:-1] if each["choices"][0]["finish_reason"]]
+        assert [each["timings"] for each in finishes] == [1, 2]
+        assert len(shown) == 6
+
+    def test_a_record_on_content_or_finish_is_taken_out_and_the_chunk_stays(self) -> None:
+        answer = postprocessor()
+        out = answer.feed(
+            chunk("a", usage=USAGE, more=1) + chunk("b", finish="stop", usage=USAGE) + DONE
+        )
+        assert out.startswith(chunk("a", more=1) + chunk("b", finish="stop") + b": filature ")
+
+    @pytest.mark.parametrize("where", ["first", "middle", "last"])
+    def test_wherever_in_the_chunk_it_stands(self, where: str) -> None:
+        members = {"a": 1, "choices": [{"index": 0, "delta": {"content": "x"}}], "z": {"usage": {}}}
+        keys = list(members)
+        keys.insert({"first": 0, "middle": 1, "last": 3}[where], "usage")
+        with_usage = {key: USAGE if key == "usage" else members[key] for key in keys}
+        assert postprocessor().feed(event(with_usage)) == event(members)
+
+    def test_however_its_key_is_written_and_however_often(self) -> None:
+        text = (
+            b'{"usag\\u0065" : {"prompt_tokens":1,"x":"}"},"choices":[{"index":0,"delta":{"content":"x"}}]'
+            b',"usage":{"prompt_tokens":2},"usage": {"prompt_tokens":3}}'
+        )
+        out = postprocessor().feed(b"data: " + text + b"\n\n")
+        assert out == b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+
+    def test_no_usage_member_slips_through_after_a_template_was_learned(self) -> None:
+        answer = postprocessor()
+        plain = chunk("a")
+        answer.feed(plain)
+        hiding = plain.replace(b'"a"', b'"a"},"x":{"content":"b"')
+        for sneaky in (
+            plain.replace(b'"content":"a"', b'"content":"a","usage":{"prompt_tokens":1}'),
+            chunk("b", usage=USAGE),
+            hiding,
+        ):
+            assert answer.feed(sneaky) == (chunk("b") if b"21" in sneaky else sneaky)
+        assert answer.feed(chunk("c")) == chunk("c")
+
+    def test_usage_null_is_no_record_and_stays(self) -> None:
+        data = chunk("a", usage=None)
+        assert postprocessor().feed(data) is data
+
+    def test_several_data_lines(self) -> None:
+        data = (
+            b'event: x\r\ndata: {"choices": [{"index": 0, "delta":\r\nid: 3\r\n'
+            b'data: {"content": "a"}}],\r\ndata:"usage": {"prompt_tokens": 1}}\r\n: c\r\n\r\n'
+        )
+        out = postprocessor().feed(data)
+        assert out == (
+            b'event: x\r\ndata: {"choices": [{"index": 0, "delta":\r\n'
+            b'data: {"content": "a"}}]}\r\nid: 3\r\n: c\r\n\r\n'
+        )
+
+    def test_a_dropped_chunk_in_crlf_leaves_nothing_behind(self) -> None:
+        def crlf(data: bytes) -> bytes:
+            return data.replace(b"\n", b"\r\n")
+
+        answer = postprocessor(AnswerPolicy(strip=True, when_unrequested="hide"))
+        out = b""
+        for byte in crlf(chunk("a") + usage_chunk() + DONE):
+            out += answer.feed(bytes([byte]))
+        assert out + answer.finish(True) == crlf(chunk("a") + DONE)
+
+
+class TestUsageThatWasAskedFor:
+    def test_the_usage_chunk_has_the_cost_last(self) -> None:
+        answer = postprocessor(ASKED)
+        out = answer.feed(chunk("a") + chunk(finish="stop") + usage_chunk(timings=1) + DONE)
+        *_, shown, done = payloads(out)
+        assert done == "[DONE]"
+        assert shown["choices"] == []
+        assert shown["timings"] == 1
+        assert shown["usage"] == USAGE | COSTS
+        assert list(shown["usage"])[-4:] == list(COST_KEYS)
+
+    def test_a_record_on_the_finish_chunk_becomes_a_usage_chunk_of_its_own(self) -> None:
+        answer = postprocessor(ASKED)
+        out = answer.feed(chunk("a") + chunk(finish="stop", usage=USAGE) + DONE)
+        *_, finish, shown, done = payloads(out)
+        assert "usage" not in finish
+        assert {key: shown[key] for key in HEAD} == HEAD
+        assert shown["choices"] == []
+        assert shown["usage"]["total_cost"] == 26
+        assert done == "[DONE]"
+
+    def test_without_an_end_mark_it_comes_when_the_answer_ends(self) -> None:
+        answer = postprocessor(ASKED)
+        answer.feed(chunk("a") + chunk(finish="stop", usage=USAGE))
+        (shown,) = payloads(answer.finish(True))
+        assert shown["usage"]["total_cost"] == 26
+
+    def test_it_is_estimated_where_the_engine_gave_none(self) -> None:
+        answer = postprocessor(ASKED, prompt_text_bytes=lambda: 40)
+        shown = payloads(answer.feed(chunk("a") + chunk("b", finish="stop") + DONE))[-2]
+        assert shown["usage"]["estimated"] is True
+        assert shown["usage"]["prompt_tokens"] == 10
+        assert shown["usage"]["completion_tokens"] == 2
+
+    def test_no_usage_chunk_after_a_failure(self) -> None:
+        answer = postprocessor(ASKED)
+        answer.feed(chunk("a", usage=USAGE))
+        assert answer.finish(False) == b""
+        answer = postprocessor(ASKED)
+        answer.feed(chunk("a", usage=USAGE))
+        assert answer.finish(True) == b""  # nothing was finished
+
+    def test_records_on_every_event_only_if_asked_for(self) -> None:
+        stream = [
+            chunk(text, usage={"prompt_tokens": 5, "completion_tokens": n})
+            for n, text in enumerate("abc", 1)
+        ]
+        answer = postprocessor(ASKED)
+        assert b"".join(map(answer.feed, stream)) == chunk("a") + chunk("b") + chunk("c")
+        every = AnswerPolicy(
+            strip=True, include_usage=True, continuous_usage=True, tariff=ASKED.tariff
+        )
+        answer = postprocessor(every)
+        shown = payloads(b"".join(map(answer.feed, stream)))
+        assert [each["usage"]["total_cost"] for each in shown] == [7, 9, 11]  # the total so far
+
+    def test_a_cost_that_the_engine_claims_is_replaced(self) -> None:
+        answer = postprocessor(ASKED)
+        (shown,) = payloads(answer.feed(usage_chunk(USAGE | {"cost": 99, "total_cost": 1})))
+        assert shown["usage"] == USAGE | COSTS
+
+    def test_an_empty_record(self) -> None:
+        out = postprocessor(ASKED).feed(usage_chunk({}))
+        (shown,) = payloads(out)
+        assert shown["usage"]["estimated"] is True
+        assert shown["usage"]["total_cost"] == 1
+
+
+class TestContinuousUsage:
+    def stream(self, count: int) -> list[bytes]:
+        def usage(tokens: int) -> dict[str, object]:
+            return {
+                "prompt_tokens": 17,
+                "total_tokens": 17 + tokens,
+                "completion_tokens": tokens,
+                "completion_tokens_details": None,
+            }
+
+        first = event(
+            HEAD
+            | {
+                "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}],
+                "usage": usage(0),
+                "prompt_token_ids": None,
+            }
+        )
+        return [first] + [chunk(f" word{n}", usage=usage(n)) for n in range(1, count + 1)]
+
+    def test_a_stream_cut_after_its_37th_token_costs_37(self) -> None:
+        answer = postprocessor(continuous=True)
+        stream = self.stream(37)
+        out = b"".join(map(answer.feed, stream))
+        assert b"usage" not in out
+        assert out.endswith(chunk(" word37"))
+        assert answer.usage == Usage(17, 0, 37)
+        answer.finish(False)
+        assert answer.usage == Usage(17, 0, 37)
+        assert answer.verdict(False) == Verdict(False, Failure.CUT)
+
+    def test_exact_after_each_event(self) -> None:
+        answer = postprocessor(continuous=True)
+        for tokens, data in enumerate(self.stream(5)):
+            answer.feed(data)
+            assert answer.usage == Usage(17, 0, tokens)
+
+    def test_several_tokens_per_event(self) -> None:
+        answer = postprocessor(continuous=True)
+        for tokens in (3, 9, 14):
+            answer.feed(
+                chunk("some words", usage={"prompt_tokens": 1, "completion_tokens": tokens})
+            )
+        assert answer.usage == Usage(1, 0, 14)
+
+    def test_a_record_that_falls_back_does_not_count(self) -> None:
+        answer = postprocessor(continuous=True)
+        for tokens in (3, 9, 4):
+            answer.feed(
+                chunk("word", usage={"prompt_tokens": 9 - tokens, "completion_tokens": tokens})
+            )
+        assert answer.usage == Usage(6, 0, 9)
+
+    def test_a_record_that_is_not_json_leaves_as_it_came(self) -> None:
+        answer = postprocessor(continuous=True)
+        good = self.stream(3)
+        for data in good:
+            answer.feed(data)
+        broken = good[-1].replace(b'"completion_tokens":3', b'"completion_tokens":')
+        assert answer.feed(broken) is broken
+
+
+class TestHolding:
+    def test_content_free_events_wait_for_the_first_content(self) -> None:
+        answer = postprocessor(HELD)
+        opening = b": ping\n\n" + role() + b"data: null\n\n"
+        assert answer.feed(opening) == b""
+        assert (answer.started, answer.has_content) == (False, False)
+        assert answer.feed(chunk("a")) == opening + chunk("a")
+        assert (answer.started, answer.has_content) == (True, True)
+
+    def test_a_failure_before_content_hands_out_nothing(self) -> None:
+        for ending in (b"", event({"error": {"message": "boom"}})):
+            for clean in (True, False):
+                answer = postprocessor(HELD)
+                assert answer.feed(role() + ending) == b""
+                assert answer.finish(clean) == b""
+                assert not answer.started
+                assert not answer.verdict(clean).completed
+
+    def test_release_gives_up_waiting(self) -> None:
+        answer = postprocessor(HELD)
+        answer.feed(role())
+        assert answer.release() == role()
+        assert answer.started
+        assert answer.feed(b": ping\n\n") == b": ping\n\n"
+        assert answer.release() == b""
+
+    def test_release_before_anything_came(self) -> None:
+        answer = postprocessor(HELD)
+        assert answer.release() == b""
+        assert answer.feed(role()) == role()
+
+    def test_an_answer_without_content_is_handed_out_at_its_end(self) -> None:
+        for done, clean in ((DONE, False), (b"", True)):
+            answer = postprocessor(HELD)
+            assert answer.feed(role() + chunk(finish="stop") + usage_chunk(timings=1)) == b""
+            out = answer.feed(done) + answer.finish(clean)
+            assert out.startswith(role() + chunk(finish="stop", timings=1) + b": filature ")
+            assert answer.verdict(clean) == COMPLETED
+
+    def test_tool_calls_and_reasoning_are_content(self) -> None:
+        call = {"index": 0, "id": "x", "function": {"name": "f", "arguments": ""}}
+        for delta in ({"tool_calls": [call]}, {"reasoning_content": "hm"}, {"refusal": "no"}):
+            data = event(HEAD | {"choices": [{"index": 0, "delta": delta}]})
+            assert postprocessor(HELD).feed(data) == data
+
+    def test_what_is_held_is_bounded(self) -> None:
+        answer = postprocessor(HELD)
+        ping = b": " + b"x" * 1021 + b"\n\n"
+        out = [answer.feed(ping) for _ in range(HELD_BYTES_MAX // len(ping) + 2)]
+        assert sum(map(len, out)) == len(ping) * len(out)
+
+
+class TestErrorFrames:
+    @pytest.mark.parametrize(
+        ("frame", "error"),
+        [
+            ({"error": {"message": "boom", "code": 500}}, {"message": "boom", "code": 500}),
+            ({"error": "a string"}, "a string"),
+            ({"object": "error", "message": "old"}, {"object": "error", "message": "old"}),
+            (HEAD | {"choices": [], "error": {"code": 502}}, {"code": 502}),
+        ],
+    )
+    def test_is_taken_with_all_that_follows(self, frame: object, error: object) -> None:
+        answer = postprocessor()
+        answer.feed(chunk("a"))
+        assert answer.feed(chunk("b") + event(frame) + DONE) == chunk("b")
+        assert answer.error == error
+        assert answer.feed(chunk("c")) == b""
+        assert answer.finish(True) == b""
+        assert answer.verdict(True) == Verdict(False, Failure.ERROR_FRAME)
+
+    def test_an_event_named_error_whatever_it_says(self) -> None:
+        answer = postprocessor()
+        assert answer.feed(b"event: error\ndata: out of memory\n\n") == b""
+        assert answer.error == "out of memory"
+
+    def test_passes_where_that_is_wanted(self) -> None:
+        answer = postprocessor(FORWARDED)
+        stream = chunk("a") + event({"error": "boom"}) + DONE
+        assert answer.feed(stream) == stream
+        assert answer.error == "boom"
+        assert not answer.verdict(True).completed
+
+    def test_a_null_error_is_none(self) -> None:
+        answer = postprocessor()
+        data = chunk("a", error=None)
+        assert answer.feed(data) is data
+        assert answer.error is None
+
+    def test_a_waiting_finish_event_leaves_before_it(self) -> None:
+        answer = postprocessor()
+        answer.feed(chunk("a") + chunk("b", finish="stop"))
+        assert answer.feed(event({"error": "boom"})) == chunk("b", finish="stop")
+
+    def test_after_a_template_was_learned(self) -> None:
+        answer = postprocessor()
+        for text in "abc":
+            answer.feed(chunk(text))
+        assert answer.feed(chunk("d", error="boom")) == b""
+        assert answer.error == "boom"
+
+
+class TestEnds:
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r"])
+    @pytest.mark.parametrize("tail", [b"data: [DONE]", b'data: {"choices":[]}', b"data: null"])
+    def test_an_unterminated_event_gets_its_blank_line(self, tail: bytes, end: bytes) -> None:
+        answer = postprocessor(FORWARDED)
+        answer.feed(chunk("a") + tail + end)
+        assert answer.finish(True) == tail + end + (end or b"\n\n")
+        assert answer.unprocessed_bytes == 0
+
+    def test_and_is_processed(self) -> None:
+        answer = postprocessor(FORWARDED)
+        answer.feed(usage_chunk().removesuffix(b"\n\n"))
+        (shown,) = payloads(answer.finish(True))
+        assert shown["usage"] == USAGE | COSTS
+
+    @pytest.mark.parametrize("tail", [b'data: {"choi', b"da", b": ping", b"event: x\n"])
+    def test_any_other_tail_passes_and_is_counted(self, tail: bytes) -> None:
+        answer = postprocessor(FORWARDED)
+        answer.feed(chunk("a") + tail)
+        assert answer.finish(True) == tail
+        assert answer.unprocessed_bytes == len(tail)
+
+    @pytest.mark.parametrize("tail", [b'data: {"choi', b"data: [DONE]", b"data: {}\n"])
+    def test_a_tail_is_discarded_when_http_was_cut(self, tail: bytes) -> None:
+        answer = postprocessor(FORWARDED)
+        answer.feed(chunk("a") + tail)
+        assert answer.finish(False) == b""
+        assert answer.unprocessed_bytes == len(tail)
+
+    def test_a_second_finish_gives_nothing(self) -> None:
+        answer = postprocessor(FORWARDED)
+        answer.feed(b"data: [DONE]")
+        assert answer.finish(True) == DONE
+        assert answer.finish(True) == b""
+
+    @pytest.mark.parametrize(
+        ("stream", "clean", "verdict"),
+        [
+            (chunk("a") + DONE, False, COMPLETED),
+            (chunk("a", finish="stop"), True, COMPLETED),
+            (chunk("a", finish="stop"), False, Verdict(False, Failure.CUT)),
+            (chunk("a"), True, Verdict(False, Failure.UNFINISHED)),
+            (
+                chunk("a") + chunk("b", index=1, finish="stop"),
+                True,
+                Verdict(False, Failure.UNFINISHED),
+            ),
+            (b"", True, Verdict(False, Failure.EMPTY)),
+            (b"", False, Verdict(False, Failure.CUT)),
+            (b"\n\n", True, Verdict(False, Failure.EMPTY)),
+            (b": ping\n\n", True, Verdict(False, Failure.EMPTY)),
+            (role(), True, Verdict(False, Failure.EMPTY)),
+        ],
+    )
+    def test_verdict(self, stream: bytes, clean: bool, verdict: Verdict) -> None:
+        answer = postprocessor(n=2)
+        answer.feed(stream)
+        answer.finish(clean)
+        assert answer.verdict(clean) == verdict
+
+    def test_progress_is_data_and_not_comments(self) -> None:
+        answer = postprocessor()
+        seen = [answer.progress]
+        for data in (
+            chunk("a"),
+            b": ping\n\n",
+            chunk("b"),
+            b":\n\n",
+            chunk("c"),
+            b"data: null\n\n",
+        ):
+            answer.feed(data)
+            seen.append(answer.progress)
+        changed = [before != now for before, now in pairwise(seen)]
+        assert changed == [True, False, True, False, True, True]
+
+
+class TestBounds:
+    def test_an_endless_line_passes_from_the_limit_on(self) -> None:
+        answer = postprocessor(HELD)
+        answer.feed(role() + chunk("a"))
+        megabyte = b"x" * (1024 * 1024)
+        pieces = [b"data: " + megabyte, *[megabyte] * 20]
+        sizes = [len(answer.feed(piece)) for piece in pieces]
+        assert sizes[:15] == [0] * 15
+        assert sum(sizes) == 21 * len(megabyte) + 6
+        assert answer.overflowed
+        assert answer.unprocessed_bytes == sum(sizes)
+        assert answer.usage.estimated
+        assert answer.usage.completion == 1 + sum(sizes) // 4 + 1
+        assert answer.finish(True) == b""
+        assert answer.verdict(True) == Verdict(False, Failure.UNFINISHED)
+
+    def test_the_limit_does_not_depend_on_the_split(self) -> None:
+        event = b"data: " + b"x" * EVENT_BYTES_MAX + b"\n\n"
+        for pieces in ([event], [event[:100], event[100:]], [event[:-1], event[-1:]]):
+            answer = postprocessor(FORWARDED)
+            assert b"".join(map(answer.feed, pieces)) == event
+            assert answer.overflowed
+
+
+class TestModelNames:
+    NAMES = ("up", "alias")
+
+    def test_the_client_sees_the_name_it_asked_for(self) -> None:
+        answer = postprocessor(model_names=self.NAMES)
+        for text in ("a", "b", "c"):
+            assert payloads(answer.feed(chunk(text)))[0] == orjson.loads(
+                chunk(text, model="alias")[6:]
+            )
+
+    def test_with_usage_taken_out_too(self) -> None:
+        answer = postprocessor(model_names=self.NAMES, continuous=True)
+        for number, text in enumerate("abcd"):
+            data = chunk(text, usage={"prompt_tokens": 1, "completion_tokens": number})
+            assert answer.feed(data) == chunk(text, model="alias")
+        assert answer.usage == Usage(1, 0, 3)
+
+    def test_also_where_the_name_stands_behind_the_text(self) -> None:
+        answer = postprocessor(model_names=self.NAMES)
+        for text in "abc":
+            payload = {"choices": [{"index": 0, "delta": {"content": text}}], "model": "up"}
+            assert answer.feed(event(payload)) == event(payload | {"model": "alias"})
+
+    def test_a_text_that_is_the_name_is_left_alone(self) -> None:
+        answer = postprocessor(model_names=self.NAMES)
+        assert answer.feed(chunk('"model":"up"')) == chunk('"model":"up"', model="alias")
+
+    def test_in_our_own_usage_chunk(self) -> None:
+        answer = postprocessor(ASKED, model_names=self.NAMES)
+        shown = payloads(answer.feed(chunk("a", finish="stop") + DONE))
+        assert [each["model"] for each in shown[:-1]] == ["alias", "alias"]
+
+    def test_nothing_is_renamed_where_the_names_are_the_same(self) -> None:
+        data = chunk("a", model="another")
+        assert postprocessor(model_names=("up", "up")).feed(data) is data
+
+
+def test_completions_streams_alike() -> None:
+    answer = postprocessor(STRIPPED, Dialect.COMPLETIONS)
+    for text in ("a", " b", "c"):
+        choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": None}
+        data = event({"choices": [choice], "object": "text_completion"})
+        assert answer.feed(data) is data
+    choice = {"text": "", "index": 0, "finish_reason": "length"}
+    out = answer.feed(event({"choices": [choice], "usage": USAGE, "timings": {}}))
+    assert out == b""
+    out = answer.feed(DONE)
+    assert payloads(out)[0] == {"choices": [choice], "timings": {}}
+    assert answer.usage == Usage(14, 3, 7)
