@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from array import array
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
@@ -33,6 +34,7 @@ _CONNECT_BATCH = 50
 _STATUS_OK = b"HTTP/1.1 200 "
 _SHOWN_BYTES = 300
 _CONNECT_PAUSE_S = 0.02
+_TICK_S = 0.001
 _ANSWER_S_MAX = 1.2
 """A run longer than this has seen whole answers, or something is wrong."""
 
@@ -42,6 +44,7 @@ class Load:
     """What to send where, and whose CPU time to take meanwhile.
 
     ``relay_pids`` are the processes measured; ``own_pids`` engine and others that share the generator's core.
+    Clients send again as soon as an answer is whole, or with ``per_s`` so many requests a second in all.
     ``vary`` gives requests prompts of different lengths. ``idle`` waits for ``warm_s`` and takes memory instead.
     """
 
@@ -53,6 +56,7 @@ class Load:
     vary: bool = False
     stamped: bool = False
     idle: bool = False
+    per_s: float | None = None
     warm_s: float = 1.0
     seconds: float = 3.0
     events_per_answer: int = 50
@@ -106,6 +110,22 @@ class Fleet:
             for length in lengths
         ]
         self._turn = 0
+        self.waiting: deque[Client] = deque()
+        self._due, self._ticked = 0.0, asyncio.get_running_loop().time()
+
+    def tick(self) -> None:
+        """Sends as many requests as are due, on the connections that wait the longest."""
+        if self.stopping or not self.load.per_s:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._due += (now - self._ticked) * self.load.per_s
+        self._ticked = now
+        while self._due >= 1 and self.waiting:
+            self._due -= 1
+            self.waiting.popleft().send()
+        self._due = min(self._due, 1.0)  # what found no connection is left out
+        loop.call_later(_TICK_S, self.tick)
 
     def next_request(self) -> bytes:
         self._turn = (self._turn + 1) % len(self._requests)
@@ -172,7 +192,11 @@ class Client(asyncio.Protocol):
         self._unfinished = False
         if self._kept is not None:
             fleet.kept.append(b"".join(self._kept))
-        if not fleet.stopping:
+        if fleet.stopping:
+            return
+        if fleet.load.per_s:
+            fleet.waiting.append(self)
+        else:
             self.send()
 
 
@@ -313,7 +337,10 @@ async def _connect(fleet: Fleet) -> list[Client]:
         batch = min(_CONNECT_BATCH, load.connections - len(clients))
         made = await asyncio.gather(*(_connect_one(fleet) for _ in range(batch)))
         for client in made:
-            client.send()
+            if load.per_s:
+                fleet.waiting.append(client)
+            else:
+                client.send()
         clients += made
         await asyncio.sleep(_CONNECT_PAUSE_S)
     return clients
@@ -336,6 +363,7 @@ async def run(load: Load) -> Measured:
     fleet = Fleet(load)
     freeze_garbage()
     clients = await _connect(fleet)
+    fleet.tick()
     await asyncio.sleep(load.warm_s)
     measured = Measured()
     if load.stamped:

@@ -74,6 +74,15 @@ CPU_SHAPES: Final = (
             Target(1.7, 1.4),
         ),
         Shape(
+            "unary-paced",
+            "unary, 32 connections, 10,000 requests/s, 400-byte answers",
+            "request",
+            _AT_END,
+            {"connections": 32, "stream": False, "per_s": 10_000.0},
+            Target(1.7, 1.4),
+            10_000.0,
+        ),
+        Shape(
             "unary-varied",
             "unary, the same with prompts of 32 lengths",
             "request",

@@ -89,7 +89,7 @@ def test_a_loop_of_asyncio_itself_will_do() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 500])
-def test_an_answer_that_is_no_200_is_a_failure(size: int) -> None:
+async def test_an_answer_that_is_no_200_is_a_failure(size: int) -> None:
     data = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"
     fleet = generator.Fleet(Load("127.0.0.1", 1, connections=1, stream=True))
     client = generator.StreamClient(fleet)
