@@ -1,8 +1,8 @@
-"""The recorded answers of real engines, and how three clients read an event stream. It judges nothing."""
+"""The recorded answers of real engines, put through the postprocessor and read as clients read. It judges nothing."""
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,11 +10,26 @@ from typing import Any, Final, NamedTuple
 import httpx
 import httpx_sse
 import orjson
+import pytest
 from openai._streaming import SSEDecoder
 
+from filature.answer.policy import AnswerPolicy
+from filature.answer.postprocessor import AnswerPostprocessor
+from filature.answer.pricing import Tariff
 from filature.wire.dialect import Dialect
 
 CAPTURES: Final = Path(__file__).parents[1] / "data" / "captures"
+PROMPT_TEXT_BYTES: Final = 40  # what a prompt that no record tells is estimated from: 10 tokens
+TARIFF: Final = Tariff(
+    prompt=150_000, cached=15_000, completion=600_000, reasoning=700_000, request=3, coefficient=900
+)
+
+COST: Final = re.compile(
+    rb'(?:,"estimated":true)?,"prompt_total_cost":(\d+),"completion_total_cost":(\d+),"total_cost":(\d+)'
+    rb',"cost":(\d+(?:\.\d+)?)'
+)
+COST_KEYS: Final = ("prompt_total_cost", "completion_total_cost", "total_cost", "cost", "estimated")
+CHOICES: Final = (Dialect.CHAT, Dialect.COMPLETIONS)
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 
 
@@ -144,3 +159,64 @@ DECODERS: Final[dict[str, Callable[[bytes], list[Seen]]]] = {
 
 def bytewise(data: bytes) -> Iterator[bytes]:
     return (data[at : at + 1] for at in range(len(data)))
+
+
+def every(recordings: list[Recording]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("recording", recordings, ids=lambda recording: recording.name)
+
+
+def processor(
+    recording: Recording, policy: AnswerPolicy, *, continuous: bool = False
+) -> AnswerPostprocessor:
+    return AnswerPostprocessor(
+        recording.dialect,
+        policy,
+        n=recording.n,
+        prompts=recording.prompts,
+        prompt_text_bytes=PROMPT_TEXT_BYTES,
+        continuous=continuous,
+    )
+
+
+def process(
+    recording: Recording,
+    policy: AnswerPolicy,
+    pieces: Iterable[bytes] | None = None,
+    *,
+    clean: bool | None = None,
+    continuous: bool = False,
+) -> tuple[bytes, AnswerPostprocessor]:
+    """The whole output; ``pieces`` None is the whole body, ``clean`` None as it was recorded."""
+    answer = processor(recording, policy, continuous=continuous)
+    out = [answer.feed(piece) for piece in pieces or [recording.body]]
+    return b"".join(out) + answer.finish(recording.complete if clean is None else clean), answer
+
+
+def payloads(stream: bytes) -> list[Any]:
+    """What its events say; text where they are not JSON."""
+    found: list[Any] = []
+    for event in seen_by_the_standard(stream):
+        try:
+            found.append(orjson.loads(event.data))
+        except orjson.JSONDecodeError:
+            found.append(event.data)
+    return found
+
+
+def usages(payload: Any) -> list[dict[str, Any]]:
+    """The records that a cost goes into: not the one in ``message_start``."""
+    if not isinstance(payload, dict):
+        return []
+    records = [payload.get("usage"), (payload.get("response") or {}).get("usage")]
+    return [record for record in records if record]
+
+
+def without_cost(event: Seen) -> tuple[Any, ...]:
+    try:
+        payload = orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        return tuple(event)
+    for record in usages(payload):
+        for key in COST_KEYS:
+            record.pop(key, None)
+    return (event.type, payload, event.id, event.retry)

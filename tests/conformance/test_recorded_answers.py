@@ -6,7 +6,6 @@ The counts in the tables were read off the recordings by hand.
 import itertools
 import random
 import re
-from collections.abc import Iterable
 from fractions import Fraction
 from math import ceil
 from typing import Any, Final
@@ -14,32 +13,31 @@ from typing import Any, Final
 import orjson
 import pytest
 from tests.conformance.recorded import (
+    CHOICES,
+    COST,
     DECODERS,
     RECORDINGS,
     STREAMS,
+    TARIFF,
     UNARY,
     Recording,
-    Seen,
     bytewise,
-    seen_by_the_standard,
+    every,
+    payloads,
+    process,
+    processor,
+    usages,
+    without_cost,
 )
 
 from filature.answer.completion import Failure
 from filature.answer.policy import AnswerPolicy
-from filature.answer.postprocessor import AnswerPostprocessor
-from filature.answer.pricing import Tariff
 from filature.answer.usage import Usage
-from filature.wire.dialect import Dialect
 
 LLAMA: Final = "llama-server-b11434/"
 TRANSFORMERS: Final = "transformers-serve-5.23/"
 VLLM: Final = "vllm-0.32.0-cpu/"
 TWO_PROMPTS: Final = LLAMA + "31-completions-two-prompts-stream"
-PROMPT_TEXT_BYTES: Final = 40  # what a prompt that no record tells is estimated from: 10 tokens
-TARIFF: Final = Tariff(
-    prompt=150_000, cached=15_000, completion=600_000, reasoning=700_000, request=3, coefficient=900
-)
-
 COUNTS: Final[dict[str, tuple[int, int, int, int]]] = {
     LLAMA + "02-chat-stream-usage": (32, 31, 8, 0),
     LLAMA + "03-chat-stream-usage-continuous": (32, 31, 8, 0),
@@ -144,39 +142,6 @@ POLICIES: Final = {
     "hide": AnswerPolicy(strip=True, when_unrequested="hide", tariff=TARIFF, errors="pass"),
     "held": AnswerPolicy(strip=True, hold_until_content=True, tariff=TARIFF),
 }
-COST: Final = re.compile(
-    rb'(?:,"estimated":true)?,"prompt_total_cost":(\d+),"completion_total_cost":(\d+),"total_cost":(\d+)'
-    rb',"cost":(\d+(?:\.\d+)?)'
-)
-COST_KEYS: Final = ("prompt_total_cost", "completion_total_cost", "total_cost", "cost", "estimated")
-CHOICES: Final = (Dialect.CHAT, Dialect.COMPLETIONS)
-
-
-def every(recordings: list[Recording]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("recording", recordings, ids=lambda recording: recording.name)
-
-
-def processor(recording: Recording, policy: AnswerPolicy) -> AnswerPostprocessor:
-    return AnswerPostprocessor(
-        recording.dialect,
-        policy,
-        n=recording.n,
-        prompts=recording.prompts,
-        prompt_text_bytes=PROMPT_TEXT_BYTES,
-    )
-
-
-def process(
-    recording: Recording,
-    policy: AnswerPolicy,
-    pieces: Iterable[bytes] | None = None,
-    *,
-    clean: bool | None = None,
-) -> tuple[bytes, AnswerPostprocessor]:
-    """The whole output; ``pieces`` None is the whole body, ``clean`` None as it was recorded."""
-    answer = processor(recording, policy)
-    out = [answer.feed(piece) for piece in pieces or [recording.body]]
-    return b"".join(out) + answer.finish(recording.complete if clean is None else clean), answer
 
 
 def cost_of(usage: Usage) -> int:
@@ -188,25 +153,6 @@ def cost_of(usage: Usage) -> int:
         + usage.reasoning * TARIFF.reasoning
     )
     return TARIFF.request + ceil(Fraction(tokens, 10**6) * Fraction(TARIFF.coefficient, 1000))
-
-
-def payloads(stream: bytes) -> list[Any]:
-    """What its events say; text where they are not JSON."""
-    found: list[Any] = []
-    for event in seen_by_the_standard(stream):
-        try:
-            found.append(orjson.loads(event.data))
-        except orjson.JSONDecodeError:
-            found.append(event.data)
-    return found
-
-
-def usages(payload: Any) -> list[dict[str, Any]]:
-    """The records that a cost goes into: not the one in ``message_start``."""
-    if not isinstance(payload, dict):
-        return []
-    records = [payload.get("usage"), (payload.get("response") or {}).get("usage")]
-    return [record for record in records if record]
 
 
 def test_every_recording_is_in_a_table() -> None:
@@ -242,9 +188,8 @@ def test_splits_change_nothing(recording: Recording, policy: str) -> None:
             pieces = [body[a:b] for a, b in itertools.pairwise(places)]
         out, cut = process(recording, POLICIES[policy], pieces)
         assert out == whole, f"seed {seed}"
-        assert told == (*(cut.usage, cut.verdict(recording.complete), cut.started, cut.error),), (
-            f"seed {seed}"
-        )
+        known = (cut.usage, cut.verdict(recording.complete), cut.started, cut.error)
+        assert known == told, f"seed {seed}"
 
 
 @every(STREAMS)
@@ -346,17 +291,6 @@ def test_seen_alike_before_and_after(recording: Recording) -> None:
         assert len(before) == recording.body.count(b"data: ")
 
 
-def without_cost(event: Seen) -> tuple[Any, ...]:
-    try:
-        payload = orjson.loads(event.data)
-    except orjson.JSONDecodeError:
-        return tuple(event)
-    for record in usages(payload):
-        for key in COST_KEYS:
-            record.pop(key, None)
-    return (event.type, payload, event.id, event.retry)
-
-
 # What was asked for ---------------------------------------------------------------------------
 
 
@@ -448,58 +382,3 @@ def test_holding_delays_and_changes_nothing(recording: Recording) -> None:
         return
     out, _ = process(recording, POLICIES["held"])
     assert out == process(recording, POLICIES["comment"])[0]
-
-
-# Cut anywhere ---------------------------------------------------------------------------------
-
-
-def is_whole(tail: bytes) -> bool:
-    """Whether an event lacks nothing but its blank line."""
-    said = [line.partition(b":")[2].strip() for line in tail.split(b"\n") if line[:5] == b"data:"]
-    if said == [b"[DONE]"]:
-        return True
-    try:
-        orjson.loads(b"\n".join(said))
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def places(recording: Recording) -> list[int]:
-    """Where to cut: everywhere around the last events, and here and there before."""
-    size = len(recording.body)
-    chance = random.Random(recording.name)
-    return sorted({*range(max(0, size - 40), size + 1), *chance.choices(range(size + 1), k=20)})
-
-
-def terminated(tail: bytes) -> bytes:
-    return tail + b"\n" * (1 if tail.endswith(b"\n") else 2)
-
-
-@every(STREAMS)
-def test_half_an_event(recording: Recording) -> None:
-    for at in places(recording):
-        body = recording.body[:at]
-        whole = b"".join(re.findall(rb"(?s).*?\n\n", body))
-        tail = body[len(whole) :]
-        out, answer = process(recording, POLICIES["forward"], [body], clean=False)
-        assert COST.sub(b"", out) == whole, f"cut at {at}"
-        assert answer.unprocessed_bytes == len(tail), f"cut at {at}"
-        out, answer = process(recording, POLICIES["forward"], [body], clean=True)
-        if is_whole(tail):
-            assert COST.sub(b"", out) == whole + terminated(tail), f"cut at {at}"
-            assert answer.unprocessed_bytes == 0, f"cut at {at}"
-        else:
-            assert COST.sub(b"", out) == body, f"cut at {at}"
-            assert answer.unprocessed_bytes == len(tail), f"cut at {at}"
-            for decoder in DECODERS.values() if is_text(tail) else ():
-                assert decoder(out)[len(decoder(whole)) :] == [], f"cut at {at}"
-
-
-def is_text(tail: bytes) -> bool:
-    """Whether no character of it is cut, which an SDK stumbles over."""
-    try:
-        tail.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
