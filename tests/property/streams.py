@@ -57,9 +57,7 @@ DELTAS = some(
     role=st.just("assistant"),
     reasoning_content=TEXTS,
     tool_calls=st.lists(
-        st.fixed_dictionaries(
-            {"index": st.just(0), "function": some(name=TEXTS, arguments=TEXTS)}
-        ),
+        st.fixed_dictionaries({"index": st.just(0), "function": some(name=TEXTS, arguments=TEXTS)}),
         max_size=2,
     ),
 )
@@ -108,7 +106,12 @@ RESPONSE_EVENTS = st.one_of(
     st.builds(
         lambda kind, usage: {"type": kind, "response": {"model": "up", "usage": usage}},
         st.sampled_from(
-            ["response.created", "response.in_progress", "response.completed", "response.incomplete"]
+            [
+                "response.created",
+                "response.in_progress",
+                "response.completed",
+                "response.incomplete",
+            ]
         ),
         st.one_of(st.none(), RESPONSES_USAGE),
     ),
@@ -174,7 +177,9 @@ def parts(draw: st.DrawFn, dialect: Dialect, *, faults: bool = True) -> bytes:
     kind = draw(st.integers(0, 11))
     if kind == 0:
         return draw(
-            st.sampled_from([b": ping\n\n", b":\n\n", b"\n", b"\r\n", b"\r", b"\n\n\n", b": x\r\n\r\n"])
+            st.sampled_from(
+                [b": ping\n\n", b":\n\n", b"\n", b"\r\n", b"\r", b"\n\n\n", b": x\r\n\r\n"]
+            )
         )
     if kind == 1:
         return draw(event_text("[DONE]")).encode()
@@ -188,9 +193,8 @@ def parts(draw: st.DrawFn, dialect: Dialect, *, faults: bool = True) -> bytes:
 
 
 @st.composite
-def text_runs(draw: st.DrawFn, dialect: Dialect) -> bytes:
-    """Events that differ in their text only, as most do, with usage on them or not."""
-    shape = draw(PAYLOADS[dialect])
+def text_runs(draw: st.DrawFn, dialect: Dialect, shape: dict[str, Any]) -> bytes:
+    """Events of one shape that differ in their text only, as most do, with usage on them or not."""
     out = b""
     continuous = draw(st.booleans())
     for number, text in enumerate(draw(st.lists(TEXTS, min_size=2, max_size=5))):
@@ -212,11 +216,14 @@ def text_runs(draw: st.DrawFn, dialect: Dialect) -> bytes:
 @st.composite
 def streams(draw: st.DrawFn, dialect: Dialect, *, faults: bool = True) -> bytes:
     """A whole event stream, perhaps cut off somewhere."""
-    part = st.one_of(parts(dialect, faults=faults), text_runs(dialect))
+    shape = draw(PAYLOADS[dialect])
+    part = st.one_of(parts(dialect, faults=faults), text_runs(dialect, shape))
     body = b"".join(draw(st.lists(part, min_size=1, max_size=8)))
     if faults and draw(st.booleans()):
         body = body[: draw(st.integers(0, len(body)))]
-    return draw(st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf", b"\n", b"\xef\xbb\xbf\r\n"])) + body
+    return (
+        draw(st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf", b"\n", b"\xef\xbb\xbf\r\n"])) + body
+    )
 
 
 @st.composite
@@ -237,7 +244,9 @@ def documents(draw: st.DrawFn, dialect: Dialect) -> bytes:
             "usage": st.one_of(st.none(), usage),
         },
     )
-    value = st.one_of(answer, answer, answer, ERRORS, st.sampled_from([None, 7, [1, "]"], "a}", {}]))
+    value = st.one_of(
+        answer, answer, answer, ERRORS, st.sampled_from([None, 7, [1, "]"], "a}", {}])
+    )
     out = b""
     for payload in draw(st.lists(value, min_size=1, max_size=4)):
         text = draw(st.one_of(payload_text(payload), payload_text(payload), st.just("{]")))

@@ -84,7 +84,7 @@ class AnswerObserver:
         self.envelope: dict[str, object] = {}
         """Of a chat or completions stream: what every chunk repeats."""
         self.events = 0
-        """Events with data other than the ones a template recognised."""
+        """Events with data."""
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._stopped = False
@@ -128,7 +128,7 @@ class AnswerObserver:
         """Of the Responses dialect's next event."""
         if self._sequence_number >= 0:
             return self._sequence_number + 1
-        return self.events + self.meter.content_events
+        return self.events
 
     # What is told ----------------------------------------------------------------------------
 

@@ -212,10 +212,8 @@ class AnswerPostprocessor:
     @property
     def progress(self) -> int:
         """Grows with each event that has data and each whole document; comments do not count."""
-        observer, documents = self._observer, self._documents
-        if documents is not None:
-            return documents.documents
-        return observer.events + observer.meter.content_events
+        documents = self._documents
+        return self._observer.events if documents is None else documents.documents
 
     @property
     def content_events(self) -> int:

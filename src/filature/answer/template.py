@@ -64,6 +64,7 @@ class Template:
             return None
         if not text:
             return None
+        observer.events += 1
         meter = observer.meter
         meter.content_events += 1
         meter.content_bytes += len(text) if text.isascii() else len(text.encode())

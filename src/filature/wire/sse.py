@@ -145,7 +145,7 @@ def replace_data(block: bytes, event: Event, data: bytes) -> bytes:
     line ends in it become ``data:`` lines of their own.
     """
     start, end = event.spans[0]
-    if len(event.spans) == 1 and b"\n" not in data and b"\r" not in data:
+    if len(event.spans) == 1 and end > start and b"\n" not in data and b"\r" not in data:
         return block[:start] + data + block[end:]
     written = False
     lines: list[bytes] = []
