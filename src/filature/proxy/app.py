@@ -141,7 +141,7 @@ class Proxy:
             await self._admin.stop()
         self.engines.close()
         self._clock.stop()
-        self._request_log.flush()
+        self._request_log.close()
 
 
 async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None = None) -> None:

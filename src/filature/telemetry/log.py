@@ -3,9 +3,12 @@
 A request's line is its usage record and nothing else: never a prompt, an answer or a key.
 """
 
+import contextlib
 import json
 import logging
+import queue
 import sys
+import threading
 import time
 from typing import Any, BinaryIO, Final, TextIO
 
@@ -14,7 +17,10 @@ import orjson
 from filature.telemetry.record import UsageRecord
 
 LINES_BUFFERED_MAX: Final = 4096
-"""Request lines kept between two flushes; at the limit they are written at once."""
+"""Request lines kept between two flushes; at the limit they are flushed at once."""
+BATCHES_WAITING_MAX: Final = 16
+"""Flushed batches that wait for the stream's reader; further ones are dropped."""
+CLOSE_S: Final = 2.0
 
 _START: Final = b'{"event":"request",'
 _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -22,15 +28,18 @@ _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "ascti
 
 
 class RequestLog:
-    """One line per request to ``stream``, written in batches by ``flush``; None writes nowhere.
+    """One line per request to ``stream``, in batches; None writes nowhere.
 
-    ``flush`` is called from the coarse clock and at exit. A stream that fails is given up: serving
-    goes on, and ``lines_dropped`` tells.
+    ``flush`` is called from the coarse clock and hands what was queued to a thread, for whoever
+    reads the stream may be slow. Lines for which there is no room are dropped and counted in
+    ``lines_dropped``, and so are those of a stream that failed: serving goes on.
     """
 
     def __init__(self, stream: BinaryIO | None) -> None:
         self._stream = stream
         self._records: list[UsageRecord] = []
+        self._batches: queue.Queue[list[UsageRecord] | None] = queue.Queue(BATCHES_WAITING_MAX)
+        self._thread: threading.Thread | None = None
         self.lines_dropped = 0
 
     def write(self, record: UsageRecord) -> None:
@@ -42,13 +51,38 @@ class RequestLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is queued."""
+        """Hand what is queued to the thread; never waits."""
         records = self._records
         if not records:
             return
         self._records = []
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+            self._thread.start()
+        try:
+            self._batches.put_nowait(records)
+        except queue.Full:
+            self.lines_dropped += len(records)
+
+    def close(self) -> None:
+        """Write what is left, waiting no longer than CLOSE_S for the stream's reader."""
+        self.flush()
+        thread = self._thread
+        if thread is None:
+            return
+        with contextlib.suppress(queue.Full):
+            self._batches.put(None, timeout=CLOSE_S)
+            thread.join(CLOSE_S)
+        self._thread = None
+
+    def _run(self) -> None:
+        while (records := self._batches.get()) is not None:
+            self._write(records)
+
+    def _write(self, records: list[UsageRecord]) -> None:
         stream = self._stream
         if stream is None:
+            self.lines_dropped += len(records)
             return
         lines = b"\n".join([_START + orjson.dumps(r.as_log_fields())[1:] for r in records]) + b"\n"
         try:

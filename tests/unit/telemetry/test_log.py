@@ -3,11 +3,19 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from filature.telemetry.log import LINES_BUFFERED_MAX, JsonFormatter, RequestLog, configure_logging
+from filature.telemetry.log import (
+    BATCHES_WAITING_MAX,
+    LINES_BUFFERED_MAX,
+    JsonFormatter,
+    RequestLog,
+    configure_logging,
+)
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
 
@@ -41,13 +49,13 @@ def test_lines_are_written_when_flushed_one_object_each() -> None:
     log.write(record(1))
     log.write(record(2))
     assert stream.getvalue() == b""
-    log.flush()
+    log.close()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["id"] for line in lines] == ["req_1", "req_2"]
     assert lines[0]["event"] == "request"
     assert lines[0]["total_cost"] == 7
     assert lines[0].keys() == {"event", *(field.name for field in dataclasses.fields(UsageRecord))}
-    log.flush()
+    log.close()
     assert stream.getvalue().count(b"\n") == 2, "a line is written once"
 
 
@@ -56,7 +64,33 @@ def test_the_buffer_is_bounded() -> None:
     log = RequestLog(stream)
     for number in range(LINES_BUFFERED_MAX):
         log.write(record(number))
+    assert not log._records
+    log.close()
     assert stream.getvalue().count(b"\n") == LINES_BUFFERED_MAX
+
+
+class StuckStream(io.BytesIO):
+    """Its reader takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def write(self, data: Any) -> int:
+        self.let_go.wait(10)
+        return super().write(data)
+
+
+def test_a_reader_that_takes_nothing_holds_nobody_up_and_costs_bounded_memory() -> None:
+    stream = StuckStream()
+    log = RequestLog(stream)
+    for number in range(BATCHES_WAITING_MAX + 5):
+        log.write(record(number))
+        log.flush()
+    assert 4 <= log.lines_dropped <= 5, "one batch may be with the writer, the others wait"
+    stream.let_go.set()
+    log.close()
+    assert stream.getvalue().count(b"\n") == BATCHES_WAITING_MAX + 5 - log.lines_dropped
 
 
 def test_a_stream_that_fails_is_given_up_and_counted() -> None:
@@ -64,9 +98,9 @@ def test_a_stream_that_fails_is_given_up_and_counted() -> None:
     log = RequestLog(stream)
     log.write(record())
     stream.close()
-    log.flush()
+    log.close()
     log.write(record())
-    log.flush()
+    log.close()
     assert log.lines_dropped == 1
 
 
@@ -74,7 +108,7 @@ def test_without_a_stream_nothing_is_kept_and_nothing_counts_as_lost() -> None:
     log = RequestLog(None)
     for number in range(LINES_BUFFERED_MAX + 1):
         log.write(record(number))
-    log.flush()
+    log.close()
     assert log.lines_dropped == 0
 
 
