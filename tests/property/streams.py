@@ -1,6 +1,7 @@
 """Answers as engines may stream them: every dialect, any line ends, well or badly formed."""
 
 import json
+import re
 from typing import Any
 
 from hypothesis import strategies as st
@@ -186,7 +187,7 @@ def parts(draw: st.DrawFn, dialect: Dialect, *, faults: bool = True) -> bytes:
     if kind == 2 and faults:
         odd = st.sampled_from(["null", "[1]", "{", "plain text", "7", '{"a":NaN}', '"\\ud800"'])
         return draw(event_text(draw(odd), well_formed=False)).encode()
-    if kind == 3 and faults and draw(st.booleans()):
+    if kind == 3 and faults:
         return draw(event_text(draw(payload_text(draw(ERRORS))))).encode()
     payload = draw(PAYLOADS[dialect])
     return draw(event_text(draw(payload_text(payload)))).encode("utf-8", "surrogatepass")
@@ -217,9 +218,12 @@ def text_runs(draw: st.DrawFn, dialect: Dialect, shape: dict[str, Any]) -> bytes
 def streams(draw: st.DrawFn, dialect: Dialect, *, faults: bool = True) -> bytes:
     """A whole event stream, perhaps cut off somewhere."""
     shape = draw(PAYLOADS[dialect])
-    part = st.one_of(parts(dialect, faults=faults), text_runs(dialect, shape))
-    body = b"".join(draw(st.lists(part, min_size=1, max_size=8)))
-    if faults and draw(st.booleans()):
+    part, run = parts(dialect, faults=faults), text_runs(dialect, shape)
+    if draw(st.booleans()):
+        body = b"".join(draw(st.lists(st.one_of(part, run), min_size=1, max_size=8)))
+    else:  # most of an answer is alike, and then something else comes
+        body = b"".join(draw(st.tuples(part, run, part, run, part)))
+    if faults and draw(st.integers(0, 2)) == 0:
         body = body[: draw(st.integers(0, len(body)))]
     return (
         draw(st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf", b"\n", b"\xef\xbb\xbf\r\n"])) + body
@@ -259,8 +263,10 @@ def documents(draw: st.DrawFn, dialect: Dialect) -> bytes:
 
 @st.composite
 def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    """The bytes in pieces: one by one, by a few, or anywhere."""
-    size = draw(st.sampled_from([1, 2, 3, 7, 50, 0]))
+    """The bytes in pieces: one by one, by a few, event by event, or anywhere."""
+    size = draw(st.sampled_from([1, 2, 3, 7, 50, 0, -1, -1]))
+    if size < 0:
+        return re.findall(rb".+?(?:\n\n|\Z)", data, re.DOTALL)
     if size:
         return [data[at : at + size] for at in range(0, len(data), size)]
     places = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
