@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-
 from tests.engines.kinds import FILATURE, REPOSITORY, Kind
 from tests.engines.tap import Exchange, Tap
 
@@ -183,9 +182,7 @@ class Chain:
         assert len(exchanges) == 1, f"the engine was asked {len(exchanges)} times"
         return answer, exchanges[0]
 
-    def ask_unheard(
-        self, path: str, body: Mapping[str, Any]
-    ) -> tuple[Answer, list[Exchange]]:
+    def ask_unheard(self, path: str, body: Mapping[str, Any]) -> tuple[Answer, list[Exchange]]:
         """As ``ask``, when the engine need not have been asked at all."""
         before = len(self.tap.exchanges)
         with self.open(path, body) as (answer, reads):

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 
 import pytest
-
 from tests.engines.chain import Chain, chain
 from tests.engines.kinds import SELECTED, Kind, chosen, given_urls
 
@@ -16,7 +15,9 @@ if SELECTED not in os.environ:  # `make test-engines` runs these, when the engin
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "engine(what): only for kinds of engine of which this is true")
+    config.addinivalue_line(
+        "markers", "engine(what): only for kinds of engine of which this is true"
+    )
 
 
 def suits(kind: Kind, markers: list[pytest.Mark]) -> bool:

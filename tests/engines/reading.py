@@ -88,12 +88,12 @@ def counts(usage: Json) -> Counts:
 
 def usages(answers: Iterable[Json]) -> list[Json]:
     """All usage objects, in order."""
-    found = []
-    for answer in answers:
-        for place in (answer, answer.get("message"), answer.get("response")):
-            if isinstance(place, dict) and place.get("usage"):
-                found.append(place["usage"])
-    return found
+    return [
+        place["usage"]
+        for answer in answers
+        for place in (answer, answer.get("message"), answer.get("response"))
+        if isinstance(place, dict) and place.get("usage")
+    ]
 
 
 def engine_usage(body: bytes) -> Counts:

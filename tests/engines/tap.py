@@ -29,7 +29,7 @@ class Exchange:
     closed_at: float = 0.0
 
     @property
-    def bytes(self) -> bytes:
+    def received(self) -> bytes:
         return b"".join(data for _, data in self.answer)
 
     def body_of_request(self) -> bytes:
@@ -40,7 +40,7 @@ class Exchange:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
         connection.send(h11.Request(method="POST", target="/", headers=[("host", "engine")]))
         connection.send(h11.EndOfMessage())
-        connection.receive_data(self.bytes)
+        connection.receive_data(self.received)
         if self.closed_by == "engine":
             connection.receive_data(b"")
         status, body = 0, bytearray()
@@ -103,9 +103,7 @@ class Tap:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection: list[Exchange] = []
         try:
             engine_reader, engine_writer = await asyncio.open_connection(
@@ -130,7 +128,7 @@ class Tap:
             cut = self.cut_after_events
             if cut is None or not exchange.request.startswith(b"POST "):
                 return True
-            return exchange.bytes.count(b"data:") < cut
+            return exchange.received.count(b"data:") < cut
 
         up = asyncio.create_task(_pump(reader, engine_writer, requested))
         down = asyncio.create_task(_pump(engine_reader, writer, answered))

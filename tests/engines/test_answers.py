@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-
 from tests.engines.chain import Answer, Chain
 from tests.engines.reading import (
     Counts,
@@ -56,7 +55,9 @@ def is_recorded(running: Chain, answer: Answer, used: Counts, *, streamed: bool)
     assert record["streamed"] is streamed
     usage = record["usage"]
     assert usage["estimated"] is False
-    assert Counts(usage["prompt_tokens"], usage["cached_tokens"], usage["completion_tokens"]) == used
+    assert (
+        Counts(usage["prompt_tokens"], usage["cached_tokens"], usage["completion_tokens"]) == used
+    )
     assert usage["total_cost"] == cost(used)
     return record
 
@@ -211,7 +212,9 @@ def test_tools(running: Chain) -> None:
     options = {"tools": [TOOL], "stream": True, "stream_options": {"include_usage": True}}
     if running.kind.calls_tools:
         options["tool_choice"] = "required"
-    answer, exchange = running.ask(CHAT, chat(max_tokens=48 if running.kind.calls_tools else 8, **options))
+    answer, exchange = running.ask(
+        CHAT, chat(max_tokens=48 if running.kind.calls_tools else 8, **options)
+    )
     assert answer.status == 200
     said = engine_body(exchange)
     assert tool_calls(payloads(answer.body)) == tool_calls(payloads(said))

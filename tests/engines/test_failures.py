@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-
 from tests.engines.chain import Answer, Chain, until
 from tests.engines.reading import Json, counts, payloads, text_of, usages
 
