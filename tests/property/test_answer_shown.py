@@ -112,7 +112,10 @@ def test_a_client_sees_what_it_asked_for(
 @given(st.sampled_from(STREAMED), st.data())
 def test_what_is_told_holds_together(dialect: Dialect, data: st.DataObject) -> None:
     body = data.draw(streams(dialect))
-    asked: dict[str, Any] = {"n": data.draw(st.integers(1, 3)), "prompts": data.draw(st.integers(1, 2))}
+    asked: dict[str, Any] = {
+        "n": data.draw(st.integers(1, 3)),
+        "prompts": data.draw(st.integers(1, 2)),
+    }
     answer = AnswerPostprocessor(dialect, AnswerPolicy(tariff=TARIFF), **asked)
     for piece in data.draw(cuts(body)):
         answer.feed(piece)
