@@ -60,7 +60,7 @@ class ProxySettings(BaseSettings):
     )
     body_bytes_max: int = Field(32 * MIB, ge=1024, description="Largest request body")
     connections_max: int = Field(16_384, ge=1, description="Client connections at once")
-    usage_records_max: int = Field(100_000, ge=1, description="Usage records kept in memory")
+    usage_records_max: int = Field(20_000, ge=1, description="Usage records kept in memory")
 
     head_s: float = Field(15, gt=0, description="For a request's head to arrive")
     idle_s: float = Field(75, gt=0, description="Between two requests on a client's connection")

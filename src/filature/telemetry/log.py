@@ -22,7 +22,6 @@ BATCHES_WAITING_MAX: Final = 16
 """Flushed batches that wait for the stream's reader; further ones are dropped."""
 CLOSE_S: Final = 2.0
 
-_START: Final = b'{"event":"request",'
 _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every LogRecord has; the others were given as ``extra``."""
 
@@ -84,7 +83,8 @@ class RequestLog:
         if stream is None:
             self.lines_dropped += len(records)
             return
-        lines = b"\n".join([_START + orjson.dumps(r.as_log_fields())[1:] for r in records]) + b"\n"
+        newline = orjson.OPT_APPEND_NEWLINE
+        lines = b"".join([orjson.dumps(r.as_log_fields(), option=newline) for r in records])
         try:
             stream.write(lines)
             stream.flush()

@@ -93,8 +93,9 @@ class UsageRecord:
         }
 
     def as_log_fields(self) -> dict[str, Any]:
-        """All fields under their own names: the log's schema."""
+        """The log line's: its kind, and all fields under their own names."""
         return {
+            "event": "request",
             "id": self.id,
             "client_request_id": self.client_request_id,
             "dialect": self.dialect,
