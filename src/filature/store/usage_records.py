@@ -6,7 +6,7 @@ from typing import Final
 from filature.telemetry.record import UsageRecord
 
 ENTRIES_MAX: Final = 20_000
-"""About 12 MB when full, and a full garbage collection that stays below 10 ms."""
+"""About 11 MB when full."""
 
 
 class RecentUsage:
