@@ -10,6 +10,21 @@ from filature.answer.policy import AnswerPolicy
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.wire.dialect import Dialect
 
+DAMAGE = [
+    b"",
+    b'"',
+    b"\\",
+    b"{",
+    b"}",
+    b"[",
+    b",",
+    b"\n",
+    b"\r",
+    b"\x00",
+    b"\xff",
+    b"u",
+    b"\\ud800",
+]
 METERED = [*STREAMED, Dialect.EMBEDDINGS]
 REQUESTS = st.sampled_from(
     [
@@ -70,6 +85,19 @@ def test_streams_split_anywhere(
     assert run(dialect, policy, asked, pieces, clean) == run(dialect, policy, asked, [body], clean)
 
 
+@given(st.sampled_from(METERED), POLICIES, REQUESTS, st.booleans(), st.data())
+def test_damaged_answers_split_anywhere(
+    dialect: Dialect, policy: AnswerPolicy, asked: dict[str, Any], clean: bool, data: st.DataObject
+) -> None:
+    is_stream = dialect in STREAMED and data.draw(st.booleans())
+    body = bytearray(data.draw(streams(dialect) if is_stream else documents(dialect)))
+    for place in data.draw(st.lists(st.integers(0, max(0, len(body) - 1)), max_size=4)):
+        body[place : place + 1] = data.draw(st.sampled_from(DAMAGE))
+    pieces = data.draw(cuts(bytes(body)))
+    whole = [bytes(body)]
+    assert run(dialect, policy, asked, pieces, clean) == run(dialect, policy, asked, whole, clean)
+
+
 @given(st.binary(max_size=60), st.sampled_from(METERED), POLICIES, st.booleans(), st.data())
 @example(b"data\r\r\ndata: {}", Dialect.CHAT, AnswerPolicy(tariff=TARIFF), True, None)
 @example(b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\n", Dialect.CHAT, AnswerPolicy(), True, None)
@@ -80,5 +108,7 @@ def test_any_bytes_split_anywhere(
     clean: bool,
     data: st.DataObject | None,
 ) -> None:
-    pieces = data.draw(cuts(body)) if data is not None else [body[i : i + 1] for i in range(len(body))]
+    pieces = (
+        data.draw(cuts(body)) if data is not None else [body[i : i + 1] for i in range(len(body))]
+    )
     assert run(dialect, policy, {}, pieces, clean) == run(dialect, policy, {}, [body], clean)

@@ -29,18 +29,24 @@ _NOT_TEXT: Final = frozenset(
 )
 
 
-def collect(value: object, leaves: Leaves, name: str = "") -> None:
-    """Append the non-empty strings in ``value``, at any depth."""
+_DEPTH_MAX: Final = 32
+"""Text nested deeper is not looked for: tool results and parts of parts are a few levels deep."""
+
+
+def collect(value: object, leaves: Leaves, name: str = "", depth: int = 0) -> None:
+    """Append the non-empty strings in ``value``, at any depth that answers have."""
     if type(value) is str:
         if value:
             leaves.append((name, value))
+    elif depth > _DEPTH_MAX:
+        return
     elif type(value) is dict:
         for key, inner in value.items():
             if inner is not None and key not in _NOT_TEXT:
-                collect(inner, leaves, key)
+                collect(inner, leaves, key, depth + 1)
     elif type(value) is list:
         for inner in value:
-            collect(inner, leaves, name)
+            collect(inner, leaves, name, depth + 1)
 
 
 def text_bytes(leaves: Leaves) -> int:

@@ -11,6 +11,7 @@ from typing import Final
 import orjson
 
 from filature.answer.pricing import COST_KEYS, Cost, cost_members
+from filature.wire.documents import dump_json
 from filature.wire.members import Member, members
 from filature.wire.splice import decoded_key, find_members, with_members, without_member
 
@@ -37,8 +38,11 @@ def find_usage(text: bytes, path: tuple[str, ...]) -> Member | None:
         and not _may_hide_keys(text)
     ):
         value_start = start + len(_KEY)
-        while text[value_start] in _BEFORE_VALUE:
+        if text.startswith(b":{", value_start):
             value_start += 1
+        else:
+            while text[value_start] in _BEFORE_VALUE:
+                value_start += 1
         value_end = text.find(b"}", value_start) + 1
         if text.find(b"{", value_start + 1, value_end) >= 0:  # objects in it
             value_end = _matching_end(text, value_start)
@@ -105,13 +109,13 @@ def with_usage(text: bytes, path: tuple[str, ...], usage_object: bytes) -> bytes
 
 def with_model(text: bytes, path: tuple[str, ...], old: str, new: str) -> bytes:
     """The text with another model's name at ``path``, where ``old`` stands."""
-    written = orjson.dumps(new)
+    name, written = dump_json(old), dump_json(new)
     if text.count(b'"model"') == 1 and not _may_hide_keys(text):
         for key in (b'"model":', b'"model": '):
-            start = text.find(key + orjson.dumps(old))
+            start = text.find(key + name)
             if start >= 0:
                 start += len(key)
-                return text[:start] + written + text[start + len(orjson.dumps(old)) :]
+                return text[:start] + written + text[start + len(name) :]
     for member in reversed(_walk(text, path)):
         text = text[: member.value_start] + written + text[member.value_end :]
     return text

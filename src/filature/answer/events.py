@@ -8,8 +8,6 @@ not whole. Comments and blank lines that come meanwhile wait behind it, so order
 
 from typing import Final
 
-import orjson
-
 from filature.answer.edits import (
     with_cost,
     with_extra_members,
@@ -23,7 +21,7 @@ from filature.answer.pricing import Cost, cost_members, cost_of
 from filature.answer.template import Template, learn
 from filature.answer.usage import Usage, usage_members
 from filature.wire.dialect import Dialect
-from filature.wire.documents import parse_json
+from filature.wire.documents import dump_json, parse_json
 from filature.wire.sse import (
     Event,
     EventSplitter,
@@ -318,7 +316,7 @@ class EventWriter:
             envelope = dict(self._observer.envelope)
             if self._model_names is not None and "model" in envelope:
                 envelope["model"] = self._model_names[1]
-            head = orjson.dumps(envelope)[:-1] + (b"," if envelope else b"")
+            head = dump_json(envelope)[:-1] + (b"," if envelope else b"")
             out.append(b"data: " + head + b'"choices":[],"usage":' + usage_object + b"}\n\n")
         elif policy.when_unrequested == "comment":
             out.append(b': filature {"usage":' + usage_object + b"}\n\n")

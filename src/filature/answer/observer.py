@@ -11,7 +11,7 @@ from filature.answer.content import Leaves, choice_leaves, payload_leaves, text_
 from filature.answer.meter import UsageMeter
 from filature.answer.usage import Usage, read_record
 from filature.wire.dialect import Dialect
-from filature.wire.documents import PARSED_BYTES_MAX
+from filature.wire.documents import PARSED_BYTES_MAX, dump_json, parse_json
 
 _ENVELOPE: Final = ("id", "object", "created", "model")
 _ANSWER_KEYS: Final = {
@@ -62,7 +62,9 @@ class AnswerObserver:
         "_done_mark",
         "_finished",
         "_pending",
+        "_pending_completion",
         "_pending_mark",
+        "_pending_prompt",
         "_seen",
         "_sequence_number",
         "_stopped",
@@ -91,6 +93,8 @@ class AnswerObserver:
         self._sequence_number = -1
         self._unread: dict[str, object] | None = None  # a document whose text nobody asked for yet
         self._pending: dict[str, object] | None = None
+        self._pending_completion = -1
+        self._pending_prompt: object = None
         self._pending_mark = 0
 
     # What is known ---------------------------------------------------------------------------
@@ -144,10 +148,17 @@ class AnswerObserver:
 
         It is remembered, and read when it is needed or when the next one does not go on from it.
         """
-        pending = self._pending
-        if pending is not None and not _goes_on(pending, record):
+        completion = record.get("completion_tokens")
+        prompt = record.get("prompt_tokens")
+        if type(completion) is not int:
+            completion = -1
+        if self._pending is not None and (
+            completion < self._pending_completion or prompt != self._pending_prompt
+        ):
             self._settle()
         self._pending = record
+        self._pending_completion = completion
+        self._pending_prompt = prompt
         self._pending_mark = self.meter.content_events
 
     def event(self, name: bytes, payload: object) -> Sighting:
@@ -155,7 +166,7 @@ class AnswerObserver:
         self.events += 1
         error = error_in(name, payload)
         if error is not None:
-            self.error = error
+            self.error = _sendable(error)
             return Sighting(error=True)
         if type(payload) is not dict:
             return _NOTHING
@@ -174,7 +185,7 @@ class AnswerObserver:
         """
         error = error_in(b"", payload)
         if error is not None:
-            self.error = error
+            self.error = _sendable(error)
             return None, False
         if type(payload) is not dict or self._dialect is Dialect.COUNT_TOKENS:
             return None, False
@@ -341,17 +352,11 @@ class AnswerObserver:
         return leaves
 
 
+def _sendable(error: object) -> object:
+    """The error as it is, but for what could not be written down again."""
+    return parse_json(dump_json(error))
+
+
 def _index(choice: object, position: int) -> int:
     index = choice.get("index") if isinstance(choice, dict) else None
     return index if type(index) is int and index >= 0 else position
-
-
-def _goes_on(earlier: dict[str, object], record: dict[str, object]) -> bool:
-    """Whether a record says all that an earlier one of the same choice says, and more."""
-    before, now = earlier.get("completion_tokens"), record.get("completion_tokens")
-    return (
-        type(before) is int
-        and type(now) is int
-        and before <= now
-        and earlier.get("prompt_tokens") == record.get("prompt_tokens")
-    )

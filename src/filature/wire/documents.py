@@ -66,6 +66,18 @@ def parse_json(text: bytes) -> object:
         raise ValueError("too deeply nested") from error
 
 
+def dump_json(value: object) -> bytes:
+    """A value that ``parse_json`` returned as text; characters that UTF-8 has no place for become ``?``."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    except RecursionError:
+        return b'"(too deeply nested)"'
+
+
 class DocumentSplitter:
     """Cuts a stream of bytes into JSON documents. Keeps at most one unfinished document.
 

@@ -539,6 +539,42 @@ class TestBounds:
             assert answer.overflowed
 
 
+class TestOddities:
+    def test_lone_surrogates_in_what_we_write_ourselves(self) -> None:
+        odd = (
+            b'data: {"id":"\\ud800","model":"\\ud801","choices":[{"index":0,"delta":{"content":"a"}'
+        )
+        answer = postprocessor(ASKED, model_names=("up", "alias"))
+        stream = odd + b',"finish_reason":"stop"}]}\n\n' + DONE
+        shown, _done = payloads(answer.feed(stream).split(b"\n\n", 1)[1])
+        assert shown["id"] == "?"
+        assert shown["model"] == "alias"
+
+    def test_an_error_can_always_be_written_down_again(self) -> None:
+        answer = postprocessor()
+        assert answer.feed(b'data: {"error":{"message":"\\ud800 boom","x":NaN}}\n\n') == b""
+        assert isinstance(answer.error, dict)
+        assert answer.error["message"] == "? boom"
+        assert orjson.dumps(answer.error)
+
+    @pytest.mark.parametrize("depth", [500, 5000])
+    def test_deep_nesting(self, depth: int) -> None:
+        for members in (b'"delta":%b', b'"delta":{"content":%b}'):
+            nested = members % (b"[" * depth + b'"a"' + b"]" * depth)
+            data = b'data: {"choices":[{"index":0,' + nested + b"}]}\n\n"
+            answer = postprocessor()
+            assert answer.feed(data) is data
+            assert answer.content_events == 0
+
+    @pytest.mark.parametrize("depth", [300, 1000, 5000])
+    def test_an_error_in_any_nesting(self, depth: int) -> None:
+        nested = b"[" * depth + b"]" * depth
+        answer = postprocessor()
+        answer.feed(b'event: error\ndata: {"error":' + nested + b"}\n\n")
+        assert answer.error
+        assert answer.feed(chunk("a")) == b""
+
+
 class TestModelNames:
     NAMES = ("up", "alias")
 
