@@ -46,13 +46,19 @@ class Ledger:
         self.state.forget(transfers)
 
 
-def replay(accounts: Iterable[AccountId], transfers: Iterable[Transfer]) -> Ledger:
+def replay(
+    accounts: Iterable[AccountId],
+    transfers: Iterable[Transfer],
+    *,
+    history: History | None = None,
+) -> Ledger:
     """The ledger after these transfers, in their order, from nothing: no hold is open.
 
-    Accounts are given by name, the house's among them or not. Raises InternalError when what was
+    Accounts are given by name, the house's among them or not. All transfers are kept in memory, to be
+    forgotten where there is a ``history`` that finds them. Raises InternalError when what was
     stored cannot have come from a ledger; ``invariants.py`` tells more about what is wrong.
     """
-    ledger = Ledger()
+    ledger = Ledger(history=history)
     state = ledger.state
     for account in accounts:
         if account in HOUSE_ACCOUNTS:
