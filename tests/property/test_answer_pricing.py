@@ -26,9 +26,7 @@ TARIFFS = st.builds(
 def usages(draw: st.DrawFn) -> Usage:
     prompt = draw(st.integers(0, 10**6))
     completion = draw(st.integers(0, 10**6))
-    return Usage(
-        prompt, draw(st.integers(0, prompt)), completion, draw(st.integers(0, completion))
-    )
+    return Usage(prompt, draw(st.integers(0, prompt)), completion, draw(st.integers(0, completion)))
 
 
 def exact(usage: Usage, tariff: Tariff) -> Fraction:
