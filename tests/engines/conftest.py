@@ -34,15 +34,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Take out the tests that no engine here suits: pytest would look for their fixture's parameter."""
-    items[:] = [
-        item
-        for item in items
-        if not isinstance(item, pytest.Function)
-        or "running" not in item.fixturenames
-        or hasattr(item, "callspec")
-    ]
+    """Drop the tests that no engine here suits, and put the others in the order of the engines, each of
+    which is started once."""
+    of_kind: dict[str, list[pytest.Item]] = {kind.name: [] for kind in RUN}
+    for item in items:
+        callspec = getattr(item, "callspec", None)  # set where a test is parametrised
+        if callspec is not None and "running" in callspec.params:
+            of_kind[callspec.params["running"].name].append(item)
+    items[:] = [item for kind in RUN for item in of_kind[kind.name]]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -62,6 +62,7 @@ _EVERY_DIALECT: Final = frozenset({"chat", "completions", "responses", "messages
 _PYTHON: Final = ENVIRONMENT / "bin" / "python"
 _LISTEN: Final = ("--host", "127.0.0.1", "--port", "{port}")
 _OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}
+# Of threads each engine gets one: with more, every token waits for all of them, and these tests share the cores.
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
@@ -73,7 +74,6 @@ KINDS: Final[Mapping[str, Kind]] = {
                 *("--device", "cpu", "--log-level", "info"),
             ),
             directory=MODEL.parent,
-            # With more threads each token waits for all of them, and what else the cores do stops it.
             environment={**_OFFLINE, "OMP_NUM_THREADS": "1"},
             model=MODEL.name,
             alias="smollm2",
@@ -92,7 +92,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             environment={
                 **_OFFLINE,
                 "VLLM_NO_USAGE_STATS": "1",
-                "VLLM_CPU_KVCACHE_SPACE": "1",
+                "VLLM_CPU_KVCACHE_SPACE": "1",  # in GiB
             },
             dialects=_EVERY_DIALECT,
             running_usage=True,
@@ -103,6 +103,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind(
             name="demo-model",
             command=(FILATURE, "demo-engine", "--backend", "model", *_LISTEN),
+            environment={"RAYON_NUM_THREADS": "1"},
             dialects=_EVERY_DIALECT,
             running_usage=True,
         ),

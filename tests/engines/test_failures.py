@@ -47,7 +47,9 @@ def test_a_request_that_the_engine_refuses(running: Chain, stream: bool) -> None
     assert running.kind.refused is not None
     body = {"messages": HELLO, "max_tokens": 8, "stream": stream, **running.kind.refused}
     answer, exchange = running.ask(CHAT, body)
-    status, _, _ = exchange.decoded()
+    status, said, _ = exchange.decoded()
+    if status == 200:  # vLLM refuses in the stream what only its core checks
+        status = payloads(said)[0]["error"]["code"]
     assert status in (400, 413, 422)
     assert answer.status == status
     error = answer.json()["error"]
