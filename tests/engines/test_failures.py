@@ -10,7 +10,8 @@ from itertools import count
 
 import pytest
 from tests.engines.chain import Answer, Chain, until
-from tests.engines.reading import Json, counts, payloads, text_of, usages
+from tests.engines.reading import Counts, Json, counts, payloads, text_of, usages
+from tests.engines.tap import Exchange
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -41,7 +42,7 @@ def test_a_request_that_we_refuse(running: Chain) -> None:
     assert running.record(answer)["outcome"] == "refused"
 
 
-@pytest.mark.engine(lambda kind: kind.refused is not None)
+@pytest.mark.engine.with_args(lambda kind: kind.refused is not None)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_request_that_the_engine_refuses(running: Chain, stream: bool) -> None:
     assert running.kind.refused is not None
@@ -79,18 +80,23 @@ def test_a_client_that_leaves(running: Chain) -> None:
     record = running.record(answer)
     assert record["outcome"] == "client_gone"
     usage = record["usage"]
-    if running.kind.running_usage:
-        said = exchange.decoded()[1]
-        told = [counts(one) for one in usages(payloads(said[: said.rfind(b"\n\n") + 2]))]
-        assert usage["estimated"] is False
+    told = running_counts(exchange)
+    assert told or not running.kind.running_usage
+    assert usage["estimated"] is not bool(told)
+    if told:
         assert usage["prompt_tokens"] == told[-1].prompt
         assert usage["completion_tokens"] in [one.completion for one in told]
-    else:
-        assert usage["estimated"] is True
-        assert usage["prompt_tokens"] >= 1
+    assert usage["prompt_tokens"] >= 1
     assert usage["completion_tokens"] >= 3
     # the engine is free for the next one
     assert running.ask(CHAT, {"messages": HELLO, "max_tokens": 4})[0].status == 200
+
+
+def running_counts(exchange: Exchange) -> list[Counts]:
+    """The usage told so far, in the whole events of an answer that was cut."""
+    said = exchange.decoded()[1]
+    whole = said[: said.rfind(b"\n\n") + 2]
+    return [counts(usage) for usage in usages(payloads(whole))]
 
 
 def failed_visibly(running: Chain, answer: Answer) -> Json:
@@ -114,7 +120,7 @@ def test_an_answer_that_is_cut(running: Chain) -> None:
     answer, exchange = running.ask(CHAT, LONG)
     assert exchange.closed_by == "tap"
     record = failed_visibly(running, answer)
-    assert record["usage"]["estimated"] is not running.kind.running_usage
+    assert record["usage"]["estimated"] is not bool(running_counts(exchange))
     # One failure sets an engine aside for a second: then it serves again.
     until("the engine serves again", lambda: served(running), 10)
 
@@ -125,7 +131,7 @@ def served(running: Chain) -> bool:
     return answer.status == 200
 
 
-@pytest.mark.engine(lambda kind: bool(kind.command))
+@pytest.mark.engine.with_args(lambda kind: bool(kind.command))
 def test_an_engine_that_is_killed(running: Chain) -> None:
     if running.engine.process is None:
         pytest.fail("only engines that were started here are killed")
@@ -137,7 +143,7 @@ def test_an_engine_that_is_killed(running: Chain) -> None:
     failed_visibly(running, answer)
 
 
-@pytest.mark.engine(lambda kind: bool(kind.command))
+@pytest.mark.engine.with_args(lambda kind: bool(kind.command))
 def test_an_engine_that_is_dead(running: Chain) -> None:
     for attempt in count(1):
         answer, _ = running.ask_unheard(CHAT, {"messages": HELLO, "max_tokens": 4})
