@@ -38,7 +38,7 @@ class RequestLog:
         self._stream = stream
         self._records: list[UsageRecord] = []
         self._batches: queue.Queue[list[UsageRecord] | None] = queue.Queue(BATCHES_WAITING_MAX)
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self.lines_dropped = 0
 
     def write(self, record: UsageRecord) -> None:
@@ -55,9 +55,9 @@ class RequestLog:
         if not records:
             return
         self._records = []
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
-            self._thread.start()
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._run, name="request-log", daemon=True)
+            self._writer.start()
         try:
             self._batches.put_nowait(records)
         except queue.Full:
@@ -66,13 +66,13 @@ class RequestLog:
     def close(self) -> None:
         """Write what is left, waiting no longer than CLOSE_S for the stream's reader."""
         self.flush()
-        thread = self._thread
+        thread = self._writer
         if thread is None:
             return
         with contextlib.suppress(queue.Full):
             self._batches.put(None, timeout=CLOSE_S)
             thread.join(CLOSE_S)
-        self._thread = None
+        self._writer = None
 
     def _run(self) -> None:
         while (records := self._batches.get()) is not None:
