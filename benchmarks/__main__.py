@@ -1,12 +1,14 @@
 """``python -m benchmarks``: the table of ``docs/performance.md``, measured here and now; options choose parts of it."""
 
 import argparse
+import importlib.util
 import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filature
 from benchmarks import measure, profiling, relays, report, shapes
 from benchmarks.machine import raise_open_files
 from benchmarks.measure import Effort
@@ -70,7 +72,14 @@ def _machine() -> dict[str, str]:
         "kernel": platform.release(),
         "Python": platform.python_version(),
         "yardstick": relays.nginx_version(),
+        "filature": f"{filature.__version__}, {_how_installed()}",
     }
+
+
+def _how_installed() -> str:
+    found = importlib.util.find_spec("filature.relay.exchange")
+    compiled = found is not None and not (found.origin or "").endswith(".py")
+    return "compiled" if compiled else "plain Python (about half as fast as compiled)"
 
 
 def _say(line: str) -> None:
