@@ -54,7 +54,11 @@ def install() -> None:
 
 def unpack_model() -> None:
     print(f"Unpacking the model into {MODEL.relative_to(REPOSITORY)} ...", flush=True)
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment = (
+        os.environ
+        | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+        | {"TRANSFORMERS_VERBOSITY": "error"}
+    )
     python = ENVIRONMENT / "bin" / "python"
     subprocess.run([python, UNPACK, MODEL], check=True, env=environment)
 
