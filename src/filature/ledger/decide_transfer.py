@@ -6,8 +6,8 @@ from filature.ledger.checks import is_amount, wrong_account
 from filature.ledger.commands import Correct, Payout, Refund, TopUp
 from filature.ledger.outcomes import Effects, Outcome, Result
 from filature.ledger.state import State
-from filature.ledger.transfers import CHARGES, Transfer, TransferKind, corrected_fee
-from filature.units import NANO_ZERO, HoldId, TransferId
+from filature.ledger.transfers import Transfer, TransferKind, corrected_fee
+from filature.units import HoldId, TransferId
 
 
 def decide_top_up(state: State, command: TopUp) -> Result:
@@ -77,7 +77,6 @@ def decide_correct(state: State, command: Correct) -> Result:
     before = state.corrected(original.id)
     if command.amount > original.amount - before:
         return Result(Outcome.EXCEEDS_TRANSFER)
-    is_charge = original.kind in CHARGES
     correction = Transfer(
         command.id,
         TransferKind.CORRECTION,
@@ -85,7 +84,7 @@ def decide_correct(state: State, command: Correct) -> Result:
         original.debit,
         command.amount,
         command.at_ms,
-        corrected_fee(original, before, command.amount) if is_charge else NANO_ZERO,
+        corrected_fee(original, before, command.amount),
         corrects=original.id,
         note=command.note,
     )

@@ -85,7 +85,7 @@ def fee_of(charge: Nano, fee_bp: int) -> Nano:
 def corrected_fee(original: Transfer, before: Nano, amount: Nano) -> Nano:
     """What of the fee goes back when ``amount`` more is corrected after ``before`` was.
 
-    So chosen that what is left of the charge has the fee it would have had by itself.
+    So chosen that what is left of the charge has the fee it would have had by itself. Zero of what is no charge.
     """
     left = Nano(original.amount - before)
     return Nano(fee_of(left, original.fee_bp) - fee_of(Nano(left - amount), original.fee_bp))

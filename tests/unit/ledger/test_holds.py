@@ -36,6 +36,7 @@ def test_a_post_pays_worker_and_fees_and_returns_the_rest() -> None:
     effects = ledger.run(post("r", 310)).effects
     assert what_they_have(ledger) == {ADA: 690, GPU: 295, FEES: 15, TREASURY: -1000}
     assert ledger.state.accounts[ADA].held == 0
+    assert (ledger.state.holds, ledger.state.ended) == ({}, {})
     assert effects.is_durable
     assert effects.transfer is not None
     assert [tuple(leg) for leg in effects.transfer.legs()] == [(ADA, GPU, 295), (ADA, FEES, 15)]
@@ -194,16 +195,21 @@ def test_what_makes_no_sense_is_refused(command: Command, outcome: str) -> None:
 
 def test_no_total_leaves_int64() -> None:
     ledger = a_ledger(NANO_MAX)
-    asked: list[Command] = [
-        hold("a", NANO_MAX),
-        post("a", NANO_MAX),
-        late("b", 1, held=1, fee_bp=0),
-    ]
-    assert outcomes(ledger, *asked) == ["done", "done", "done"]
-    # What went through Ada's account is all that int64 can tell, be there money or not
-    assert outcomes(ledger, hold("c", 1)) == ["overflow"]
-    full = late("d", NANO_MAX, held=NANO_MAX, fee_bp=0)
-    assert outcomes(ledger, full) == ["overflow"]
+    assert outcomes(ledger, hold("a", NANO_MAX, fee_bp=0), post("a", NANO_MAX)) == ["done", "done"]
+    # What went through an account in all its time is bounded, be there money or not
+    assert outcomes(ledger, hold("b", 1)) == ["overflow"]
+    assert outcomes(ledger, late("c", 1, fee_bp=0)) == ["overflow"]
+    assert outcomes(ledger, late("d", 1, fee_bp=10_000)) == ["done"]
+    all_of_it = late("e", NANO_MAX, held=NANO_MAX, fee_bp=10_000)
+    assert outcomes(ledger, all_of_it) == ["overflow"]
+
+
+def test_a_post_that_would_overflow_leaves_the_hold_open() -> None:
+    ledger = a_ledger(1000)
+    full = late("full", NANO_MAX, held=NANO_MAX, fee_bp=0)
+    assert outcomes(ledger, full, hold("r", 1), post("r", 1)) == ["done", "done", "overflow"]
+    assert ledger.state.accounts[ADA].held == 1
+    assert outcomes(ledger, void("r")) == ["done"]
 
 
 def test_all_that_is_due_expires() -> None:

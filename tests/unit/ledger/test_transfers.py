@@ -97,13 +97,16 @@ def test_what_cannot_be_is_refused(command: Command, outcome: str) -> None:
 
 
 def test_a_charge_is_corrected_in_parts_and_the_fee_with_it() -> None:
-    # The fee of 310 at 5 % is 15, of 210 it is 10, of 201 it is 10, of 0 it is 0
+    # At 5 % the fee of 310 is 15, of 210 10, of 201 10, of 199 9
     charged = (hold("r", 400), post("r", 310))
     said, balances = outcomes(*charged, correct("a", "r", 100))
     assert said[-1] == "done"
     assert balances == {ADA: 790, GPU: 200, FEES: 10, TREASURY: -1000}
-    said, balances = outcomes(*charged, correct("a", "r", 100), correct("b", "r", 9))
+    parts = (correct("a", "r", 100), correct("b", "r", 9), correct("c", "r", 2))
+    _, balances = outcomes(*charged, *parts[:2])
     assert balances == {ADA: 799, GPU: 191, FEES: 10, TREASURY: -1000}
+    _, balances = outcomes(*charged, *parts)
+    assert balances == {ADA: 801, GPU: 190, FEES: 9, TREASURY: -1000}
     said, balances = outcomes(
         *charged, correct("a", "r", 100), correct("b", "r", 211), correct("c", "r", 210)
     )
