@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from copy import deepcopy
+from dataclasses import fields, replace
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import event, note, settings
 from hypothesis import strategies as st
@@ -180,6 +182,15 @@ class LedgerMachine(RuleBasedStateMachine):
         amount = Nano(max(1, int((self.model.left_of(of) + 1) * part)))
         return self._run(Correct(TransferId(id_), TransferId(of), amount, self.now_ms))
 
+    @precondition(lambda self: any(moved.bp for moved in self.model.moved.values()))
+    @rule(target=done, id_=ID, part=PART, which=st.integers(0, 99))
+    def correct_a_charge(self, id_: str, part: Fraction, which: int) -> Command:
+        """So that its fee is split, too."""
+        charges = [of for of, moved in self.model.moved.items() if moved.bp]
+        of = charges[which % len(charges)]
+        amount = Nano(max(1, int(self.model.left_of(of) * part)))
+        return self._run(Correct(TransferId(id_), TransferId(of), amount, self.now_ms))
+
     def _open_hold(self, which: int) -> Hold:
         holds = list(self.ledger.state.holds.values())
         return holds[which % len(holds)]
@@ -200,6 +211,48 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(command=done)
     def again(self, command: Command) -> None:
         self._run(command)
+
+    @rule(command=done, amount=PRICE, worker=WORKER, bp=SHARE, which=st.integers(0, 9))
+    def again_but_different(
+        self, command: Command, amount: int, worker: AccountId, bp: int, which: int
+    ) -> None:
+        """In one field of its content."""
+        changes: dict[str, Any] = {
+            "amount": amount,
+            "worker": worker,
+            "fee_bp": bp,
+            "held": 10**12 + amount,
+        }
+        if isinstance(command, TopUp | Refund | Payout | Correct):
+            changes["amount"] = max(1, amount)
+        names = [field.name for field in fields(command) if field.name in changes]
+        if names:
+            name = names[which % len(names)]
+            self._run(replace(command, **{name: changes[name]}))
+
+    @rule(target=done, id_=ID, client=CLIENT, worker=WORKER, part=PART, bp=SHARE)
+    def serve(
+        self, id_: str, client: AccountId, worker: AccountId, part: Fraction, bp: int
+    ) -> Command:
+        """A request from its hold to its charge."""
+        self.hold_what_is_there(id_, client, part, bp, 10)
+        hold = self.model.holds.get(id_)
+        amount = int(hold.amount * part) if hold is not None else 0
+        return self._run(PostHold(HoldId(id_), worker, Nano(amount), self.now_ms))
+
+    @precondition(lambda self: self.model.holds)
+    @rule(target=done, worker=WORKER, amount=PRICE, bp=SHARE, which=st.integers(0, 99))
+    def report_late(self, worker: AccountId, amount: int, bp: int, which: int) -> Command:
+        """Of a hold that is open, was voided or has expired; sometimes more than was held."""
+        id_, hold = list(self.model.holds.items())[which % len(self.model.holds)]
+        held = Nano(hold.amount)
+        return self._run(ChargeLate(HoldId(id_), worker, Nano(amount), held, bp, self.now_ms))
+
+    @rule(target=done, id_=ID, worker=WORKER, more=st.integers(0, 1))
+    def pay_out_all(self, id_: str, worker: AccountId, more: int) -> Command:
+        """All that the worker has, or one nano more."""
+        amount = Nano(max(1, self.model.balance(worker) + more))
+        return self._run(Payout(TransferId(id_), worker, amount, self.now_ms))
 
     @rule(later=TIME)
     def time_passes(self, later: int) -> None:
@@ -254,7 +307,9 @@ class LedgerMachine(RuleBasedStateMachine):
         transfers = [*self.disk.transfers.values(), *(e.transfer for e in self.queue if e.transfer)]
         holds = list(state.holds.values())
         assert check_ledger(list(state.accounts.values()), transfers, holds, self.ended) == []
-        assert [each.id for each in transfers] == list(self.model.moved)
+        assert [(each.id, each.amount, each.held, each.fee_bp) for each in transfers] == [
+            (id_, moved.amount, moved.held, moved.bp) for id_, moved in self.model.moved.items()
+        ]
 
     @invariant()
     def what_is_stored_is_sound_by_itself(self) -> None:
@@ -319,5 +374,5 @@ class LedgerMachine(RuleBasedStateMachine):
                 raise AssertionError(command)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestLedger = LedgerMachine.TestCase
