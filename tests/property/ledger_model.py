@@ -71,15 +71,17 @@ class Model:
 
     def open(self, id_: str, client: str, amount: int, bp: int, until: int) -> str:
         content = (client, amount, bp)
+        if id_ in self.moved:
+            m = self.moved[id_]
+            if m.what == "late":
+                return "hold_expired" if (m.held, m.bp) == (amount, bp) else "conflict"
+            same = m.what == "charge" and (m.giver, m.held, m.bp) == content
+            return "hold_posted" if same else "conflict"
         if id_ in self.holds:
             hold = self.holds[id_]
             if (hold.client, hold.amount, hold.bp) != content:
                 return "conflict"
             return "exists" if hold.state == "open" else f"hold_{hold.state}"
-        if id_ in self.moved:
-            m = self.moved[id_]
-            same = m.what == "charge" and (m.giver, m.held, m.bp) == content
-            return "hold_posted" if same else "conflict"
         if client not in self.names:
             return "unknown_account"
         if amount > self.balance(client) - self.held(client):

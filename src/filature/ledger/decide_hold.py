@@ -158,17 +158,23 @@ def _seen_hold(state: State, command: OpenHold) -> Outcome | None:
         return Outcome.EXISTS if same else Outcome.CONFLICT
     charge = state.transfer(TransferId(command.id))
     if charge is not None:
-        same = (
-            charge.kind is TransferKind.CHARGE
-            and (charge.debit, charge.held, charge.fee_bp) == content
-        )
-        return Outcome.HOLD_POSTED if same else Outcome.CONFLICT
+        return _seen_charge(charge, command)
     ended = state.ended.get(command.id)
     if ended is not None:
         hold = ended.hold
         same = (hold.client, hold.amount, hold.fee_bp) == content
         return _end_of(state, command.id) if same else Outcome.CONFLICT
     return None
+
+
+def _seen_charge(charge: Transfer, command: OpenHold) -> Outcome:
+    """As ``_seen_hold``. A late charge does not tell its client."""
+    if (charge.held, charge.fee_bp) != (command.amount, command.fee_bp):
+        return Outcome.CONFLICT
+    if charge.kind is TransferKind.LATE_CHARGE:
+        return Outcome.HOLD_EXPIRED
+    same = charge.kind is TransferKind.CHARGE and charge.debit == command.client
+    return Outcome.HOLD_POSTED if same else Outcome.CONFLICT
 
 
 def _outcome_of_ended(state: State, hold: HoldId) -> Outcome:

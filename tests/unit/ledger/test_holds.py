@@ -129,6 +129,8 @@ def test_a_request_that_cost_nothing_is_settled_all_the_same() -> None:
         ([expire("r"), late("r", 1)], late("r", 1), "exists"),
         ([expire("r"), late("r", 1)], late("r", 2), "conflict"),
         ([expire("r"), late("r", 1)], post("r", 1), "conflict"),
+        ([expire("r"), late("r", 1)], hold("r", 400), "conflict"),
+        ([expire("r"), late("r", 1, held=400)], hold("r", 400), "hold_expired"),
         ([expire("r"), late("r", 1)], void("r"), "hold_expired"),
     ],
 )
