@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,6 +148,7 @@ def _run(options: argparse.Namespace) -> report.Report:
 def main() -> int:
     options = _arguments()
     raise_open_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
         if options.profile:
             for shape in shapes.CPU_SHAPES:

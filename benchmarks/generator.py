@@ -33,7 +33,6 @@ _KEPT_ANSWERS_MAX = 4
 _CONNECT_BATCH = 50
 _STATUS_OK = b"HTTP/1.1 200 "
 _SHOWN_BYTES = 300
-_CONNECT_PAUSE_S = 0.02
 _TICK_S = 0.001
 _ANSWER_S_MAX = 1.2
 """A run longer than this has seen whole answers, or something is wrong."""
@@ -45,7 +44,8 @@ class Load:
 
     ``relay_pids`` are the processes measured; ``own_pids`` engine and others that share the generator's core.
     Clients send again as soon as an answer is whole, or with ``per_s`` so many requests a second in all.
-    ``vary`` gives requests prompts of different lengths. ``idle`` waits for ``warm_s`` and takes memory instead.
+    Their first requests are spread over ``spread_s``. ``vary`` gives requests prompts of different lengths.
+    ``idle`` waits for ``warm_s`` and takes memory instead.
     """
 
     host: str
@@ -57,6 +57,7 @@ class Load:
     stamped: bool = False
     idle: bool = False
     per_s: float | None = None
+    spread_s: float = 0.0
     warm_s: float = 1.0
     seconds: float = 3.0
     events_per_answer: int = 50
@@ -335,15 +336,23 @@ async def _connect(fleet: Fleet) -> list[Client]:
     clients: list[Client] = []
     while len(clients) < load.connections:
         batch = min(_CONNECT_BATCH, load.connections - len(clients))
-        made = await asyncio.gather(*(_connect_one(fleet) for _ in range(batch)))
-        for client in made:
-            if load.per_s:
-                fleet.waiting.append(client)
-            else:
-                client.send()
-        clients += made
-        await asyncio.sleep(_CONNECT_PAUSE_S)
+        clients += await asyncio.gather(*(_connect_one(fleet) for _ in range(batch)))
     return clients
+
+
+async def _begin(fleet: Fleet, clients: list[Client]) -> None:
+    """Starts the clients evenly over ``spread_s``: else their answers would all end together, too."""
+    load = fleet.load
+    if load.per_s:
+        fleet.waiting.extend(clients)
+        fleet.tick()
+        return
+    started = time.monotonic()
+    for number, client in enumerate(clients):
+        early_s = started + load.spread_s * number / len(clients) - time.monotonic()
+        if early_s > 0:
+            await asyncio.sleep(early_s)
+        client.send()
 
 
 def _quantiles(delays: "array[int]") -> dict[str, int]:
@@ -363,7 +372,7 @@ async def run(load: Load) -> Measured:
     fleet = Fleet(load)
     freeze_garbage()
     clients = await _connect(fleet)
-    fleet.tick()
+    await _begin(fleet, clients)
     await asyncio.sleep(load.warm_s)
     measured = Measured()
     if load.stamped:

@@ -20,9 +20,9 @@ _FOREIGN_SHARE_MAX = 0.15
 class Effort:
     """How long to measure: ``rounds`` turns of each relay, each warmed up and then measured for so long."""
 
-    rounds: int = 9
-    warm_s: float = 0.7
-    seconds: float = 1.5
+    rounds: int = 7
+    warm_s: float = 0.5
+    seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,11 @@ class Shape:
 
 
 def _streams(count: int) -> dict[str, Any]:
-    return {"connections": count, "stream": True}
+    return {"connections": count, "stream": True, "spread_s": _ANSWER_S}
+
+
+_ANSWER_S: Final = 1.0
+"""How long a paced answer takes: 50 events at 20 ms."""
 
 
 _AT_END: Final = EngineOptions()
@@ -95,7 +99,7 @@ CPU_SHAPES: Final = (
             "32 streams in a closed loop, 50 events back to back",
             "event",
             EngineOptions(interval_s=0.0),
-            {**_streams(32), "include_usage": True},
+            {**_streams(32), "include_usage": True, "spread_s": 0.0},
         ),
     )
 )
@@ -115,7 +119,7 @@ IDLE: Final = Shape(
     "5,000 open streams, one event each 5 s",
     "stream",
     EngineOptions(interval_s=5.0),
-    {**_streams(5000), "include_usage": True, "idle": True},
+    {**_streams(5000), "include_usage": True, "idle": True, "spread_s": 5.0},
 )
 KIB_PER_STREAM_MAX: Final = 30.0
 MIB_IN_ALL_MAX: Final = 250.0
