@@ -62,9 +62,7 @@ class AnswerObserver:
         "_done_mark",
         "_finished",
         "_pending",
-        "_pending_completion",
         "_pending_mark",
-        "_pending_prompt",
         "_seen",
         "_sequence_number",
         "_stopped",
@@ -93,8 +91,6 @@ class AnswerObserver:
         self._sequence_number = -1
         self._unread: dict[str, object] | None = None  # a document whose text nobody asked for yet
         self._pending: dict[str, object] | None = None
-        self._pending_completion = -1
-        self._pending_prompt: object = None
         self._pending_mark = 0
 
     # What is known ---------------------------------------------------------------------------
@@ -148,17 +144,10 @@ class AnswerObserver:
 
         It is remembered, and read when it is needed or when the next one does not go on from it.
         """
-        completion = record.get("completion_tokens")
-        prompt = record.get("prompt_tokens")
-        if type(completion) is not int:
-            completion = -1
-        if self._pending is not None and (
-            completion < self._pending_completion or prompt != self._pending_prompt
-        ):
+        pending = self._pending
+        if pending is not None and not _goes_on(pending, record):
             self._settle()
         self._pending = record
-        self._pending_completion = completion
-        self._pending_prompt = prompt
         self._pending_mark = self.meter.content_events
 
     def event(self, name: bytes, payload: object) -> Sighting:
@@ -360,3 +349,20 @@ def _sendable(error: object) -> object:
 def _index(choice: object, position: int) -> int:
     index = choice.get("index") if isinstance(choice, dict) else None
     return index if type(index) is int and index >= 0 else position
+
+
+def _goes_on(earlier: dict[str, object], record: dict[str, object]) -> bool:
+    """Whether a record says all that an earlier one of the same choice says, and more completion.
+
+    Of every field the largest counts, so an earlier record may be forgotten only then.
+    """
+    before, now = earlier.get("completion_tokens"), record.get("completion_tokens")
+    return (
+        type(before) is int
+        and type(now) is int
+        and before <= now
+        and earlier.get("prompt_tokens") == record.get("prompt_tokens")
+        and earlier.get("prompt_tokens_details") == record.get("prompt_tokens_details")
+        and earlier.get("completion_tokens_details") == record.get("completion_tokens_details")
+        and earlier.get("reasoning_tokens") == record.get("reasoning_tokens")
+    )
