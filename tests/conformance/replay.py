@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import uvloop
-from tests.integration.harness import chain, completion, json_answer, says
+from tests.integration.harness import chain, says
+from tests.integration.messages import completion, json_answer
 
 from filature.errors import FilatureError
 from filature.relay.downstream import DownstreamConnection, Service

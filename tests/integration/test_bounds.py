@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import Chain, EngineRequest, RawEngine, chain
+from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
     STREAM,
     STREAM_HEAD,
-    Chain,
-    EngineRequest,
-    RawEngine,
-    chain,
     chunked,
     completion,
     delta,

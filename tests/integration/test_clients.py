@@ -7,20 +7,14 @@ import time
 from typing import Any
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import Call, Chain, Client, EngineRequest, Puppet, RawEngine, chain
+from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
     SHORT_STREAM,
     STREAM,
     STREAM_HEAD,
-    Call,
-    Chain,
-    Client,
-    EngineRequest,
-    Puppet,
-    RawEngine,
-    chain,
     chunked,
     completion,
     cost,

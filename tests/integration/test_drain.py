@@ -5,25 +5,19 @@ import os
 import signal
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import Call, Chain, Client, Puppet, RawEngine, chain, says
+from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
     STREAM,
     STREAM_HEAD,
-    Call,
-    Chain,
-    Client,
-    Puppet,
-    RawEngine,
-    chain,
     chunked,
     completion,
     delta,
     get,
     json_answer,
     post,
-    says,
 )
 
 from filature.proxy.app import Proxy, serve

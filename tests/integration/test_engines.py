@@ -7,26 +7,20 @@ import ssl
 from typing import Any
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import TLS, EngineRequest, Handler, Puppet, RawEngine, chain, says
+from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
     SHORT_STREAM,
     STREAM,
     STREAM_HEAD,
-    TLS,
-    EngineRequest,
-    Handler,
-    Puppet,
-    RawEngine,
-    chain,
     chunked,
     completion,
     delta,
     event,
     json_answer,
     post,
-    says,
     stream_answer,
 )
 

@@ -6,19 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import Answer, Call, Chain, Client, Puppet, RawEngine, chain, says
+from tests.integration.messages import (
     DONE,
     LAST_CHUNK,
     STREAM,
     STREAM_HEAD,
     WITH_USAGE,
-    Answer,
-    Call,
-    Chain,
-    Client,
-    Puppet,
-    RawEngine,
-    chain,
     chunked,
     completion,
     cost,
@@ -26,7 +20,6 @@ from tests.integration.harness import (
     event,
     json_answer,
     post,
-    says,
     stream_answer,
     tokens,
     usage_event,

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from tests.integration.harness import DONE, STREAM, chain, delta, event, post, says, stream_answer
+from tests.integration.harness import chain, says
+from tests.integration.messages import DONE, STREAM, delta, event, post, stream_answer
 
 
 def frame(code: object) -> bytes:

@@ -9,17 +9,14 @@ import re
 from typing import Any, Final
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import Chain, EngineRequest, RawEngine, chain
+from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
     STREAM,
     STREAM_HEAD,
     WITH_USAGE,
-    Chain,
-    EngineRequest,
-    RawEngine,
-    chain,
     chunked,
     completion,
     delta,

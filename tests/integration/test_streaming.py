@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.integration.harness import (
+from tests.integration.harness import Answer, Puppet, RawEngine, chain, says
+from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
@@ -13,10 +14,6 @@ from tests.integration.harness import (
     STREAM,
     STREAM_HEAD,
     WITH_USAGE,
-    Answer,
-    Puppet,
-    RawEngine,
-    chain,
     chunked,
     completion,
     cost,
@@ -24,7 +21,6 @@ from tests.integration.harness import (
     event,
     json_answer,
     post,
-    says,
     stream_answer,
     tokens,
     usage_event,
