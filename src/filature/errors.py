@@ -22,6 +22,7 @@
     │   └── EngineTimeout          504: a deadline of ours ran out on it
     └── LocalError             ours
         ├── Unavailable            503: no engine has room, or we are draining
+        ├── StoreError             503: the database cannot be read or written
         └── InternalError          500
 
 How an error looks on the wire is not here but in ``wire/envelope.py``.
@@ -200,6 +201,16 @@ class Unavailable(LocalError):
     code = "unavailable"
     retry_after_s = 1
     default_message = "No engine is available for this request now."
+
+
+class StoreError(LocalError):
+    """The database cannot be opened, read or written; nothing was charged."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "ledger_unavailable"
+    retry_after_s = 5
+    default_message = "The ledger cannot be written to now; nothing was charged."
 
 
 class InternalError(LocalError):
