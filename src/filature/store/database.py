@@ -148,7 +148,9 @@ _FORMS: Final = "write sqlite:///path/to/file.db or postgresql://user@host/name"
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_MS / 1000})
+    # a connection is used by one thread at a time, but not always by the one that made it
+    options = {"timeout": SQLITE_BUSY_MS / 1000, "check_same_thread": False}
+    engine = create_engine(url, poolclass=NullPool, connect_args=options)
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
     return engine

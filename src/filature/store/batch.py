@@ -1,0 +1,109 @@
+"""What is committed together: rows that wait for the writer, and who waits for the commit."""
+
+from collections.abc import Callable
+from typing import Any
+
+from filature.ledger.outcomes import Effects
+from filature.ledger.transfers import Transfer
+from filature.units import AccountId, TransferId
+
+Committed = Callable[[], None]
+"""Called on the event loop after the commit returned."""
+
+
+class UsageRow:
+    """A usage record as it is stored: what is searched for, and ``line``, its JSON."""
+
+    __slots__ = (
+        "account",
+        "id",
+        "key_id",
+        "line",
+        "model",
+        "outcome",
+        "started_ms",
+        "total_cost",
+    )
+
+    def __init__(
+        self,
+        id_: str,
+        account: str,
+        key_id: str | None,
+        started_ms: int,
+        model: str,
+        outcome: str,
+        total_cost: int,
+        line: str,
+    ) -> None:
+        self.id = id_
+        self.account = account
+        self.key_id = key_id
+        self.started_ms = started_ms
+        self.model = model
+        self.outcome = outcome
+        self.total_cost = total_cost
+        self.line = line
+
+    def as_list(self) -> list[Any]:
+        return [
+            self.id,
+            self.account,
+            self.key_id,
+            self.started_ms,
+            self.model,
+            self.outcome,
+            self.total_cost,
+            self.line,
+        ]
+
+
+class Batch:
+    """Rows in the order in which they were decided. Balance changes are summed per account."""
+
+    __slots__ = (
+        "accounts",
+        "also",
+        "committed",
+        "credits",
+        "debits",
+        "number",
+        "spending",
+        "transfers",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self.number = 0  # given when it goes to the writer
+        self.accounts: list[AccountId] = []
+        self.transfers: dict[TransferId, Transfer] = {}
+        self.debits: dict[AccountId, int] = {}
+        self.credits: dict[AccountId, int] = {}
+        self.usage: dict[str, UsageRow] = {}
+        self.spending: dict[tuple[str, str], int] = {}
+        self.also: list[tuple[str, tuple[Any, ...]]] = []  # SQL with ? for each parameter
+        self.committed: list[Committed] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.transfers or self.usage or self.accounts or self.also or self.committed)
+
+    def add(self, effects: Effects) -> None:
+        """What the ledger decided and has to be stored of it."""
+        if effects.account is not None:
+            self.accounts.append(effects.account)
+        transfer = effects.transfer
+        if transfer is None:
+            return
+        self.transfers[transfer.id] = transfer
+        debits, credits_ = self.debits, self.credits
+        for account, debit, credit, _ in effects.changes:
+            debits[account] = debits.get(account, 0) + debit
+            credits_[account] = credits_.get(account, 0) + credit
+
+    def spend(self, key_id: str, period: str, amount: int) -> None:
+        """More of a key's budget of that period is used up."""
+        key = (key_id, period)
+        self.spending[key] = self.spending.get(key, 0) + amount
+
+    def balance_changes(self) -> list[tuple[str, int, int]]:
+        return [(account, self.debits[account], self.credits[account]) for account in self.debits]

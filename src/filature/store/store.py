@@ -1,0 +1,90 @@
+"""Everything stored, opened by the one process that may write it."""
+
+import time
+from collections.abc import Callable
+from typing import Self
+
+from sqlalchemy import Connection, insert
+
+from filature.ledger.accounts import HOUSE_ACCOUNTS, Account, kind_of
+from filature.ledger.book import Ledger
+from filature.store.database import Database
+from filature.store.embedded import EmbeddedLedger, LookedUp
+from filature.store.keys import KeyRing
+from filature.store.ledger_rows import read_accounts
+from filature.store.prices import PriceBook
+from filature.store.reader import Reader
+from filature.store.schema import ledger_accounts
+from filature.store.usage import UsageLog
+from filature.store.writer import GroupWriter
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Store:
+    """One database and what is held of it in memory. ``await Store.open(url)``, then ``close``."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: GroupWriter,
+        reader: Reader,
+        ledger: EmbeddedLedger,
+        keys: KeyRing,
+        prices: PriceBook,
+    ) -> None:
+        self.database = database
+        self.writer = writer
+        self.reader = reader
+        self.ledger = ledger
+        self.keys = keys
+        self.prices = prices
+        self.usage = UsageLog(reader, writer)
+
+    @classmethod
+    async def open(cls, url: str, clock: Callable[[], int] = wall_ms) -> Self:
+        """Take the database for this process, bring its schema up to date, and read it.
+
+        Raises StoreError when another process has it, or when it cannot be used.
+        """
+        database = Database(url)
+        writer = GroupWriter(database, clock)
+        reader = Reader(database)
+        try:
+            await writer.open()
+            accounts = await writer.call(lambda connection: _accounts(connection, clock()))
+            history = LookedUp()
+            ledger = EmbeddedLedger(
+                Ledger(accounts, history=history), history, writer, reader, clock
+            )
+            keys = await KeyRing.load(reader, writer, clock)
+            prices = await PriceBook.load(reader, writer, clock)
+        except BaseException:
+            await writer.close()
+            reader.close()
+            database.close()
+            raise
+        return cls(database, writer, reader, ledger, keys, prices)
+
+    async def close(self) -> None:
+        """Commit what waits, and let others have the database."""
+        await self.writer.close()
+        self.reader.close()
+        self.database.close()
+
+
+def _accounts(connection: Connection, now_ms: int) -> list[Account]:
+    """The stored accounts, the house's among them: a new ledger is given those."""
+    accounts = read_accounts(connection)
+    missing = set(HOUSE_ACCOUNTS) - {account.id for account in accounts}
+    if not missing:
+        return accounts
+    rows = [
+        {"id": name, "kind": kind_of(name), "debits": 0, "credits": 0, "opened_ms": now_ms}
+        for name in sorted(missing)
+    ]
+    connection.execute(insert(ledger_accounts), rows)
+    return read_accounts(connection)

@@ -1,0 +1,234 @@
+"""Group commit: one thread writes whatever waits as soon as it is free. No timer, nothing is decided here."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from filature.errors import StoreError
+from filature.store.batch import Batch
+from filature.store.database import Database, WriterLock, take_session_lock
+from filature.store.hot_rows import Statements, rows_of
+
+RETRY_S: Final = 0.5
+"""Between two tries to commit a batch that could not be."""
+CLOSE_S: Final = 10.0
+"""For what waits to be committed at the end, and for the thread to stop."""
+CALL_S: Final = 30.0
+"""For a transaction that is not a batch."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class GroupWriter:
+    """The only writer of a database.
+
+    ``pending`` is the batch that things are added to; whoever did calls ``submit``, which hands it
+    over once the thread is free. A batch that cannot be committed is tried again until it can: nothing
+    later goes before it. Meanwhile ``failing`` says why, and nobody should add what can be refused.
+    """
+
+    def __init__(self, database: Database, wall_ms: Callable[[], int]) -> None:
+        self._database = database
+        self._wall_ms = wall_ms
+        self._lock = WriterLock(database)
+        self._statements = Statements(database.kind)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._hot: Any = None  # the raw connection of batches; the thread's own
+        self._number = 0
+        self._writing: Batch | None = None
+        self._submitting = False
+        self._thread: threading.Thread | None = None
+        self.pending = Batch()
+        self.failing: str | None = None
+        self.on_committed: Callable[[Batch], None] = _nothing
+        self.batches = 0
+        self.transfers = 0
+        self.batch_transfers_max = 0
+
+    async def open(self) -> None:
+        """Take the lock, bring the schema up to date, start the thread. Raises StoreError."""
+        self._loop = asyncio.get_running_loop()
+        self._lock.take()
+        try:
+            await asyncio.to_thread(self._open)
+        except BaseException:
+            self._disconnect()
+            self._lock.release()
+            raise
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        if self._database.kind == "postgresql":
+            self._connect()  # its session holds the lock under which the schema is changed
+            self._database.upgrade()
+        else:
+            self._database.upgrade()
+            self._database.path.chmod(0o600)
+            self._connect()
+        self._number = self._last_number()
+
+    async def close(self) -> None:
+        """Commit what waits, within CLOSE_S, and stop. What could not be committed is lost, and said."""
+        end = self._loop.time() + CLOSE_S
+        while (self._writing or self.pending) and self._loop.time() < end:
+            self.submit()
+            if self._writing is None and not self.pending:
+                break
+            await asyncio.sleep(0.01)
+        left = self._writing or self.pending
+        if left:
+            log.error("%d transfers could not be committed: %s", len(left.transfers), self.failing)
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join, CLOSE_S)
+            self._thread = None
+        self._disconnect()
+        self._lock.release()
+
+    # on the event loop
+
+    def submit(self) -> None:
+        """Have ``pending`` committed, at the end of this turn of the loop at the earliest."""
+        if self._writing is None and not self._submitting:
+            self._submitting = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._submitting = False
+        if self._writing is not None or not self.pending:
+            return
+        batch, self.pending = self.pending, Batch()
+        self._number += 1
+        batch.number = self._number
+        self._writing = batch
+        self._write(batch, again=False)
+
+    def _write(self, batch: Batch, *, again: bool) -> None:
+        rows = rows_of(batch, self._statements, self._wall_ms())
+        self._jobs.put(lambda: self._commit(batch, rows, again=again))
+
+    def _on_committed(self, batch: Batch) -> None:
+        self._writing = None
+        if self.failing is not None:
+            log.warning("the ledger can be written to again")
+            self.failing = None
+        self.batches += 1
+        count = len(batch.transfers)
+        self.transfers += count
+        self.batch_transfers_max = max(self.batch_transfers_max, count)
+        self.on_committed(batch)
+        for committed in batch.committed:
+            committed()
+        self._hand_over()
+
+    def _on_failed(self, batch: Batch, reason: str) -> None:
+        if self.failing is None:
+            log.error("the ledger cannot be written to: %s", reason)
+        self.failing = reason
+        self._loop.call_later(RETRY_S, self._again, batch)
+
+    def _again(self, batch: Batch) -> None:
+        if self._thread is not None:
+            self._write(batch, again=True)
+
+    async def call(self, function: Callable[[Connection], T]) -> T:
+        """The result of ``function`` in a transaction of its own. Raises StoreError, or what it raises."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def job() -> None:
+            try:
+                result = self._in_transaction(function)
+            except DBAPIError as error:
+                self._tell(
+                    future, None, StoreError(f"The ledger cannot be written to: {error.orig}")
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is goes to whoever waits
+                self._tell(future, None, error)
+            else:
+                self._tell(future, result, None)
+
+        self._jobs.put(job)
+        try:
+            return await asyncio.wait_for(future, CALL_S)
+        except TimeoutError:
+            raise StoreError("The ledger did not answer in time.") from None
+
+    # in the thread
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _tell(self, future: "asyncio.Future[T]", result: Any, error: Exception | None) -> None:
+        def tell() -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self._loop.call_soon_threadsafe(tell)
+
+    def _in_transaction(self, function: Callable[[Connection], T]) -> T:
+        with self._database.engine.begin() as connection:
+            return function(connection)
+
+    def _commit(self, batch: Batch, rows: list[tuple[str, Any]], *, again: bool) -> None:
+        try:
+            if self._hot is None:
+                self._connect()
+            if not again or self._last_number() < batch.number:
+                self._execute(batch, rows)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the batch is kept and tried again
+            self._disconnect()
+            reason = f"{type(error).__name__}: {error}"
+            self._loop.call_soon_threadsafe(self._on_failed, batch, reason)
+        else:
+            self._loop.call_soon_threadsafe(self._on_committed, batch)
+
+    def _execute(self, batch: Batch, rows: list[tuple[str, Any]]) -> None:
+        driver = self._hot.driver_connection
+        if self._database.kind == "sqlite":
+            driver.execute("BEGIN IMMEDIATE")
+            for statement, parameter in rows:
+                driver.execute(statement, (parameter,))
+        else:
+            with driver.pipeline():
+                for statement, parameter in rows:
+                    driver.execute(statement, (parameter,))
+        for statement, parameters in batch.also:
+            driver.execute(self._statements.translate(statement), parameters)
+        driver.commit()
+
+    def _last_number(self) -> int:
+        driver = self._hot.driver_connection
+        row = driver.execute(self._statements.last_number).fetchone()
+        if self._database.kind == "postgresql":
+            driver.commit()
+        return 0 if row is None else int(row[0])
+
+    def _connect(self) -> None:
+        try:
+            self._hot = self._database.engine.raw_connection()
+        except DBAPIError as error:
+            raise StoreError(f"{self._database.name} cannot be used: {error.orig}") from None
+        if self._database.kind == "postgresql":
+            take_session_lock(self._database, self._hot.driver_connection)
+
+    def _disconnect(self) -> None:
+        hot, self._hot = self._hot, None
+        if hot is not None:
+            hot.invalidate()  # closed, and with it a transaction that was under way
+
+
+def _nothing(batch: Batch) -> None:
+    """Until somebody wants to know."""
