@@ -35,13 +35,19 @@ Values = dict[str, bytes]
 
 
 def body_for_engine(
-    request: ParsedRequest, *, model: str, include_usage: bool, continuous_usage: bool
+    request: ParsedRequest,
+    *,
+    model: str,
+    include_usage: bool,
+    continuous_usage: bool,
+    max_tokens: int | None = None,
 ) -> bytes:
     """The body for an engine; ``request.body`` itself when nothing has to change.
 
     ``model`` is the engine's name of the model. ``include_usage`` and ``continuous_usage`` say
     what its streams can do: a chat or completions stream asks for just that, whatever its client
-    asked, and has no ``stream_options`` when nothing is left in them.
+    asked, and has no ``stream_options`` when nothing is left in them. ``max_tokens`` is the most that
+    each choice may come to: what asks for more is lowered to it, and it is set where nothing is asked.
     """
     values: Values = {}
     removed: set[str] = set()
@@ -49,8 +55,11 @@ def body_for_engine(
         values["model"] = orjson.dumps(model)
     if request.stream and request.dialect.has_choices:
         _ask_for_usage(request, values, removed, include=include_usage, continuous=continuous_usage)
-    if request.limits.max_tokens_max is not None:
-        _cap_tokens(request, values, request.limits.max_tokens_max)
+    cap = request.limits.max_tokens_max
+    if max_tokens is not None and (cap is None or max_tokens < cap):
+        cap = max_tokens
+    if cap is not None:
+        _cap_tokens(request, values, cap)
     if request.has_cocoon_fields:
         removed |= COCOON_FIELDS.intersection(request.fields)
     if removed or not request.searchable:
@@ -149,6 +158,9 @@ def _cap_tokens(request: ParsedRequest, values: Values, cap: int) -> None:
             values[name] = b"%d" % cap
     if all(fields.get(name) is None for name in names):
         values[names[0]] = b"%d" % cap
+    least = fields.get("min_tokens")
+    if type(least) is int and least > cap:  # vLLM's; it refuses more than the most
+        values["min_tokens"] = b"%d" % cap
     for name in _ENGINE_MAX_TOKENS:
         value = fields.get(name)
         if value is not None and not (type(value) is int and 0 <= value <= cap):

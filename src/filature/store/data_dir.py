@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from filature.errors import StoreError
 
-TOKEN_FILE: Final = "admin-token"
+TOKEN_FILE: Final = "admin-token"  # noqa: S105 - a name of a file
 NOTE_FILE: Final = "proxy.json"
 TOKEN_CHARS_MIN: Final = 16
 _NOTE_BYTES_MAX: Final = 4096
