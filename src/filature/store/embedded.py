@@ -111,16 +111,20 @@ class EmbeddedLedger:
         amount: Nano,
         usage: UsageRow,
         committed: Committed | None,
+        budget: tuple[str, str] | None = None,
     ) -> Outcome:
         """Charge ``amount`` of the hold and store the record with it; ``committed`` is called after.
 
-        The worker's account is opened when it is not there.
+        ``budget`` is the key and the period whose budget it uses up. The worker's account is opened when
+        it is not there.
         """
         pending = self._writer.pending
         if worker not in self.state.accounts:
             pending.add(self._ledger.run(OpenAccount(worker)).effects)
         result = self._ledger.run(PostHold(request, worker, amount, self._wall_ms()))
         pending.add(result.effects)
+        if budget is not None and amount:
+            pending.spend(*budget, amount)
         self._keep(usage, committed)
         return result.outcome
 

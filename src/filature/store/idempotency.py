@@ -1,0 +1,149 @@
+"""Idempotency keys: who claimed which, for which request, and what became of it.
+
+A claim is one write to the database. It ends with its request: settled in the commit that charges,
+or gone. The claims of a process that died are looked through when the next one starts.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from filature.store.batch import Batch
+from filature.store.schema import idempotency_keys, transfers
+from filature.store.writer import GroupWriter
+from filature.units import AccountId
+
+KEPT_MS: Final = 86_400_000
+"""A key is remembered for so long after it was claimed."""
+ANSWER_BYTES_MAX: Final = 64 * 1024
+"""Of an answer that is kept, to be given again."""
+KEY_CHARS_MAX: Final = 255
+PURGED_AT_ONCE: Final = 1000
+
+_SETTLED: Final = (
+    "UPDATE idempotency_keys SET state = 'settled', content_type = ?, answer = ? "
+    "WHERE account = ? AND key = ? AND request_id = ?"
+)
+_GONE: Final = "DELETE FROM idempotency_keys WHERE account = ? AND key = ? AND request_id = ?"
+
+
+class Claim(NamedTuple):
+    """A key as somebody claimed it; ``request_id`` says who."""
+
+    account: AccountId
+    key: str
+    request_id: str
+    body_digest: bytes
+    state: str = "running"
+    content_type: str | None = None
+    answer: bytes | None = None
+    """Of a small answer that was not streamed."""
+
+
+class Idempotency:
+    """The claims of one database."""
+
+    def __init__(self, writer: GroupWriter, wall_ms: Callable[[], int]) -> None:
+        self._writer = writer
+        self._wall_ms = wall_ms
+
+    async def claim(self, claim: Claim) -> Claim:
+        """Claim a key: what holds it now, which is ``claim`` itself when it was free."""
+        now_ms = self._wall_ms()
+        return await self._writer.call(lambda connection: _claim(connection, claim, now_ms))
+
+    async def release(self, claim: Claim) -> None:
+        """Let go of a claim whose request was never admitted."""
+        await self._writer.call(lambda connection: _release(connection, claim))
+
+    def settled(self, batch: Batch, claim: Claim, content_type: str, answer: bytes | None) -> None:
+        """Together with the charge: the answer is kept when it is small and whole."""
+        if answer is not None and len(answer) > ANSWER_BYTES_MAX:
+            answer = None
+        kept = content_type if answer is not None else None
+        batch.also.append((_SETTLED, (kept, answer, *_place(claim))))
+
+    def gone(self, batch: Batch, claim: Claim) -> None:
+        """Together with the record of a request that costs nothing: it may run again."""
+        batch.also.append((_GONE, _place(claim)))
+
+    async def recover(self) -> None:
+        """At start: a running claim's request died. Charged, it is settled; else it may run again."""
+        await self._writer.call(_recover)
+
+    async def purge(self) -> int:
+        """Forget keys that are old enough; at most PURGED_AT_ONCE, and how many it were."""
+        before_ms = self._wall_ms() - KEPT_MS
+        return await self._writer.call(lambda connection: _purge(connection, before_ms))
+
+
+def _place(claim: Claim) -> tuple[str, str, str]:
+    return claim.account, claim.key, claim.request_id
+
+
+def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
+    table = idempotency_keys.c
+    place = (table.account == claim.account) & (table.key == claim.key)
+    connection.execute(
+        delete(idempotency_keys).where(
+            place, table.claimed_ms < now_ms - KEPT_MS, table.state == "settled"
+        )
+    )
+    insert: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert
+    claimed = insert(idempotency_keys).values(
+        account=claim.account,
+        key=claim.key,
+        request_id=claim.request_id,
+        body_digest=claim.body_digest,
+        claimed_ms=now_ms,
+        state="running",
+    )
+    if connection.execute(claimed.on_conflict_do_nothing()).rowcount == 1:
+        return claim
+    row = connection.execute(select(idempotency_keys).where(place)).one()
+    return Claim(
+        AccountId(row.account),
+        row.key,
+        row.request_id,
+        bytes(row.body_digest),
+        row.state,
+        row.content_type,
+        None if row.answer is None else bytes(row.answer),
+    )
+
+
+def _release(connection: Connection, claim: Claim) -> None:
+    table = idempotency_keys.c
+    connection.execute(
+        delete(idempotency_keys).where(
+            table.account == claim.account,
+            table.key == claim.key,
+            table.request_id == claim.request_id,
+            table.state == "running",
+        )
+    )
+
+
+def _recover(connection: Connection) -> None:
+    table = idempotency_keys.c
+    charged = exists().where(transfers.c.id == table.request_id)
+    running = table.state == "running"
+    connection.execute(update(idempotency_keys).where(running, charged).values(state="settled"))
+    connection.execute(delete(idempotency_keys).where(running))
+
+
+def _purge(connection: Connection, before_ms: int) -> int:
+    table = idempotency_keys.c
+    old = (
+        select(table.account, table.key)
+        .where(table.claimed_ms < before_ms, table.state == "settled")
+        .limit(PURGED_AT_ONCE)
+    )
+    rows = connection.execute(old).all()
+    for account, key in rows:
+        connection.execute(
+            delete(idempotency_keys).where(table.account == account, table.key == key)
+        )
+    return len(rows)
