@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from filature.request.anthropic import BUDGET_MIN
 from filature.request.cocoon import COCOON_FIELDS
 from filature.request.json_body import key_text
 from filature.request.parse import ParsedRequest
@@ -170,10 +171,17 @@ def _cap_tokens(request: ParsedRequest, values: Values, cap: int) -> None:
 
 
 def _lower_budget(request: ParsedRequest, values: Values, cap: int) -> None:
-    """Anthropic's ``thinking.budget_tokens`` must stay below ``max_tokens``."""
+    """Anthropic's ``thinking.budget_tokens`` must stay below ``max_tokens``, and has a least value.
+
+    Where no budget is left between the two, thinking is turned off: the answer is worth more.
+    """
     thinking = request.fields.get("thinking")
     budget = thinking.get("budget_tokens") if thinking else None
-    if "max_tokens" in values and budget is not None and budget >= cap:
-        _, start, end = request.member("thinking")
-        lowered = b"%d" % max(cap - 1, 1)
-        values["thinking"] = edit_object(request.body[start:end], {"budget_tokens": lowered}, set())
+    if "max_tokens" not in values or budget is None or budget < cap:
+        return
+    if cap <= BUDGET_MIN:
+        values["thinking"] = b'{"type":"disabled"}'
+        return
+    _, start, end = request.member("thinking")
+    lowered = b"%d" % (cap - 1)
+    values["thinking"] = edit_object(request.body[start:end], {"budget_tokens": lowered}, set())

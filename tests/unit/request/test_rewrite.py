@@ -22,10 +22,15 @@ def sent(
     model: str = "m",
     include: bool = True,
     continuous: bool = True,
+    max_tokens: int | None = None,
 ) -> bytes:
     request = parse_request(dialect, body, limits)
     forwarded = body_for_engine(
-        request, model=model, include_usage=include, continuous_usage=continuous
+        request,
+        model=model,
+        include_usage=include,
+        continuous_usage=continuous,
+        max_tokens=max_tokens,
     )
     if forwarded == body:
         assert forwarded is request.body  # not copied
@@ -189,7 +194,7 @@ def test_each_dialects_own_field_is_capped() -> None:
         (b',"max_tokens":500}', b',"max_tokens":100}'),
         (
             b',"max_tokens":500, "thinking":{"type":"enabled", "budget_tokens": 400 }}',
-            b',"max_tokens":100, "thinking":{"type":"enabled", "budget_tokens": 99 }}',
+            b',"max_tokens":100, "thinking":{"type":"disabled"}}',
         ),
         (
             b',"max_tokens":500,"thinking":{"type":"enabled","budget_tokens":99}}',
@@ -201,8 +206,76 @@ def test_each_dialects_own_field_is_capped() -> None:
         ),
     ],
 )
-def test_anthropics_thinking_budget_stays_below_the_cap(tail: bytes, capped: bytes) -> None:
+def test_anthropics_thinking_stays_below_the_cap(tail: bytes, capped: bytes) -> None:
     assert sent(START + tail, dialect=Dialect.MESSAGES, limits=CAPPED) == START + capped
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "budget", "capped"),
+    [
+        (5000, b"4000", b"4000"),
+        (4000, b"4000", b"3999"),
+        (1025, b"4000", b"1024"),
+        (1025, b"1024", b"1024"),
+        (1024, b"4000", None),
+        (1, b"1024", None),
+    ],
+)
+def test_a_thinking_budget_below_the_least_one_turns_thinking_off(
+    max_tokens: int, budget: bytes, capped: bytes | None
+) -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}],"model":"m","max_tokens":%d,"thinking":%b}'
+    enabled = b'{"type":"enabled","budget_tokens":%b}'
+    given = body % (9000, enabled % budget)
+    thinking = b'{"type":"disabled"}' if capped is None else enabled % capped
+    told = sent(given, dialect=Dialect.MESSAGES, max_tokens=max_tokens)
+    assert told == body % (max_tokens, thinking)
+
+
+# the number for one request
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (b"}", b',"max_tokens":25}'),
+        (b',"max_tokens":500}', b',"max_tokens":25}'),
+        (b',"max_tokens":25}', None),
+        (b',"max_tokens":5}', None),
+        (
+            b',"max_tokens":500,"max_completion_tokens":400}',
+            b',"max_tokens":25,"max_completion_tokens":25}',
+        ),
+        (b',"max_completion_tokens":400}', b',"max_completion_tokens":25}'),
+        (b',"max_completion_tokens":5}', None),
+        (b',"max_tokens":500,"n_predict":-1}', b',"max_tokens":25,"n_predict":25}'),
+        (b',"max_tokens":9,"min_tokens":500}', b',"max_tokens":9,"min_tokens":25}'),
+        (b',"max_tokens":9,"min_tokens":5}', None),
+        (b',"max_tokens":9,"min_tokens":null}', None),
+        (b',"max_tokens":9,"ignore_eos":true}', None),
+    ],
+)
+def test_a_request_has_a_number_of_its_own(tail: bytes, expected: bytes | None) -> None:
+    wanted = START + (tail if expected is None else expected)
+    assert sent(START + tail, max_tokens=25) == wanted
+    # the smaller of it and the setting's counts
+    assert sent(START + tail, max_tokens=25, limits=CAPPED) == wanted
+    assert sent(START + tail, max_tokens=2**31 - 1, limits=CAPPED) == sent(
+        START + tail, limits=CAPPED
+    )
+
+
+def test_in_the_field_of_each_dialect() -> None:
+    assert sent(b'{"model":"m","input":"x"}', dialect=Dialect.RESPONSES, max_tokens=25) == (
+        b'{"model":"m","input":"x","max_output_tokens":25}'
+    )
+    assert sent(b'{"model":"m","prompt":"x"}', dialect=Dialect.COMPLETIONS, max_tokens=25) == (
+        b'{"model":"m","prompt":"x","max_tokens":25}'
+    )
+    messages = b'{"model":"m","max_tokens":%d,"messages":[{"role":"user","content":"x"}]}'
+    assert sent(messages % 500, dialect=Dialect.MESSAGES, max_tokens=25) == messages % 25
+    embeddings = b'{"model":"m","input":"x"}'
+    assert sent(embeddings, dialect=Dialect.EMBEDDINGS, max_tokens=25) == embeddings
 
 
 # Cocoon's fields
