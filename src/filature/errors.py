@@ -15,6 +15,7 @@
     │   ├── Conflict               409
     │   ├── RequestTooLarge        413
     │   ├── RateLimited            429  rate_limit_exceeded
+    │   ├── BudgetExceeded         429  budget_exceeded
     │   └── HeadTooLarge           431
     ├── EngineError            the engine's fault
     │   ├── EngineRefused          400, 413, 422: the engine judged the request; passes to the client
@@ -36,7 +37,7 @@ class FilatureError(Exception):
 
     ``status`` is the HTTP status; ``type``, ``code`` and ``param`` are those of the OpenAI error
     envelope; ``retry_after_s`` becomes ``retry-after``; ``should_retry`` False becomes
-    ``x-should-retry: false``.
+    ``x-should-retry: false``; ``header_lines`` are further lines of the response, each complete.
     """
 
     status: int = 500
@@ -44,6 +45,7 @@ class FilatureError(Exception):
     code: str | None = None
     retry_after_s: int | None = None
     should_retry: bool = True
+    header_lines: bytes = b""
     default_message: ClassVar[str] = "internal error"
 
     def __init__(
@@ -144,6 +146,14 @@ class RateLimited(RequestError):
     code = "rate_limit_exceeded"
     should_retry = True
     retry_after_s = 1
+
+
+class BudgetExceeded(RequestError):
+    """The key's budget for the period does not cover the request."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "budget_exceeded"
 
 
 class HeadTooLarge(RequestError):

@@ -60,7 +60,7 @@ def response(
 
 def error_headers(error: FilatureError) -> bytes:
     """The header lines an error brings with it."""
-    lines = b""
+    lines = error.header_lines
     if error.retry_after_s is not None:
         lines += b"retry-after: %d\r\n" % error.retry_after_s
     if not error.should_retry:

@@ -54,9 +54,10 @@ class Idempotency:
         now_ms = self._wall_ms()
         return await self._writer.call(lambda connection: _claim(connection, claim, now_ms))
 
-    async def release(self, claim: Claim) -> None:
-        """Let go of a claim whose request was never admitted."""
-        await self._writer.call(lambda connection: _release(connection, claim))
+    def release(self, claim: Claim) -> None:
+        """Let go of a claim whose request was not admitted, or that may not even be made yet."""
+        self.gone(self._writer.pending, claim)
+        self._writer.submit()
 
     def settled(self, batch: Batch, claim: Claim, content_type: str, answer: bytes | None) -> None:
         """Together with the charge: the answer is kept when it is small and whole."""
@@ -111,18 +112,6 @@ def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
         row.state,
         row.content_type,
         None if row.answer is None else bytes(row.answer),
-    )
-
-
-def _release(connection: Connection, claim: Claim) -> None:
-    table = idempotency_keys.c
-    connection.execute(
-        delete(idempotency_keys).where(
-            table.account == claim.account,
-            table.key == claim.key,
-            table.request_id == claim.request_id,
-            table.state == "running",
-        )
     )
 
 

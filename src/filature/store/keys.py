@@ -145,7 +145,7 @@ class KeyRing:
         if key.revoked_ms is None:
             now_ms = self._wall_ms()
             statement = update(api_keys).where(api_keys.c.id == key_id).values(revoked_ms=now_ms)
-            await self._writer.call(lambda connection: connection.execute(statement) and None)
+            await self._writer.execute(statement)
             key.revoked_ms = now_ms
         return key
 

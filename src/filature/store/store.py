@@ -10,7 +10,7 @@ from filature.ledger.accounts import HOUSE_ACCOUNTS, Account, kind_of
 from filature.ledger.book import Ledger
 from filature.store.database import Database
 from filature.store.embedded import EmbeddedLedger, LookedUp
-from filature.store.keys import KeyRing
+from filature.store.keys import KeyRing, read_spending
 from filature.store.ledger_rows import read_accounts
 from filature.store.prices import PriceBook
 from filature.store.reader import Reader
@@ -35,6 +35,7 @@ class Store:
         ledger: EmbeddedLedger,
         keys: KeyRing,
         prices: PriceBook,
+        spending: dict[tuple[str, str], int],
     ) -> None:
         self.database = database
         self.writer = writer
@@ -42,6 +43,8 @@ class Store:
         self.ledger = ledger
         self.keys = keys
         self.prices = prices
+        self.spending = spending
+        """What keys with a budget spent, by key and period, when it was opened."""
         self.usage = UsageLog(reader, writer)
 
     @classmethod
@@ -62,12 +65,13 @@ class Store:
             )
             keys = await KeyRing.load(reader, writer, clock)
             prices = await PriceBook.load(reader, writer, clock)
+            spending = await reader.read(read_spending)
         except BaseException:
             await writer.close()
             reader.close()
             database.close()
             raise
-        return cls(database, writer, reader, ledger, keys, prices)
+        return cls(database, writer, reader, ledger, keys, prices, spending)
 
     async def close(self) -> None:
         """Commit what waits, and let others have the database."""

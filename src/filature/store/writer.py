@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import DBAPIError
 
 from filature.errors import StoreError
@@ -160,6 +160,15 @@ class GroupWriter:
             return await asyncio.wait_for(future, CALL_S)
         except TimeoutError:
             raise StoreError("The ledger did not answer in time.") from None
+
+    async def execute(self, *statements: Executable) -> None:
+        """``statements`` in a transaction of their own. Raises StoreError."""
+
+        def run(connection: Connection) -> None:
+            for statement in statements:
+                connection.execute(statement)
+
+        await self.call(run)
 
     # in the thread
 

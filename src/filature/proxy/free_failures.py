@@ -1,0 +1,68 @@
+"""Failures that cost an engine's time and the client nothing, rationed: first slowed, then refused.
+
+Each adds one to its account's score, each paid answer takes one away, and the score halves with time.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from filature.errors import RateLimited
+from filature.units import AccountId
+
+HALF_LIFE_S: Final = 60.0
+SLOWED_ABOVE: Final = 20.0
+"""A score from which on requests of the account wait first."""
+REFUSED_ABOVE: Final = 60.0
+"""A score from which on they are refused."""
+DELAY_MAX_S: Final = 5.0
+ACCOUNTS_MAX: Final = 10_000
+"""Accounts with a score; above it the one that failed the longest ago starts anew."""
+
+
+class FreeFailures:
+    """The scores of accounts. ``monotonic_s`` tells the time."""
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._scores: OrderedDict[AccountId, tuple[float, float]] = OrderedDict()
+
+    def check(self, account: AccountId) -> float:
+        """Seconds that a request waits before it is begun. Raises RateLimited."""
+        if account not in self._scores:
+            return 0.0
+        score = self._score(account)
+        if score <= SLOWED_ABOVE:
+            return 0.0
+        if score <= REFUSED_ABOVE:
+            return DELAY_MAX_S * (score - SLOWED_ABOVE) / (REFUSED_ABOVE - SLOWED_ABOVE)
+        error = RateLimited(
+            "Too many requests of this account broke off or broke their engines and cost nothing; "
+            "it is served again in a minute.",
+            code="too_many_failures",
+        )
+        error.retry_after_s = int(HALF_LIFE_S)
+        raise error
+
+    def failed(self, account: AccountId) -> None:
+        """A request ended so."""
+        score = self._score(account) + 1.0
+        self._scores[account] = (score, self._monotonic_s())
+        self._scores.move_to_end(account)
+        if len(self._scores) > ACCOUNTS_MAX:
+            self._scores.popitem(last=False)
+
+    def succeeded(self, account: AccountId) -> None:
+        """A request of the account was completed."""
+        if account not in self._scores:
+            return
+        score = self._score(account) - 1.0
+        if score <= 0.0:
+            del self._scores[account]
+        else:
+            self._scores[account] = (score, self._monotonic_s())
+
+    def _score(self, account: AccountId) -> float:
+        score, since = self._scores.get(account, (0.0, 0.0))
+        age_s = max(self._monotonic_s() - since, 0.0)
+        return float(score * 0.5 ** (age_s / HALF_LIFE_S))
