@@ -68,6 +68,42 @@ def test_two_pieces_are_never_cheaper_than_one(one: Usage, other: Usage, tariff:
     assert cost_of(both, tariff).total <= pieces
 
 
+@given(st.lists(usages(), min_size=1, max_size=40), TARIFFS)
+def test_nor_are_many(pieces: list[Usage], tariff: Tariff) -> None:
+    whole = Usage(
+        sum(piece.prompt for piece in pieces),
+        sum(piece.cached for piece in pieces),
+        sum(piece.completion for piece in pieces),
+        sum(piece.reasoning for piece in pieces),
+    )
+    apart = sum(cost_of(piece, tariff).total for piece in pieces)
+    assert cost_of(whole, tariff).total + (len(pieces) - 1) * tariff.request <= apart
+
+
+@given(st.data(), st.integers(1, 5000), PRICES, PRICES, PRICES, PRICES)
+def test_one_answer_cut_token_by_token(
+    data: st.DataObject, coefficient: int, prompt: int, cached: int, completion: int, reasoning: int
+) -> None:
+    tariff = Tariff(prompt, cached, completion, reasoning, coefficient=coefficient)
+    tokens = data.draw(st.integers(1, 300))
+    thought = data.draw(st.integers(0, tokens))
+    each = [cost_of(Usage(completion=1, reasoning=int(n < thought)), tariff) for n in range(tokens)]
+    whole = cost_of(Usage(completion=tokens, reasoning=thought), tariff)
+    assert whole.total <= sum(cost.total for cost in each)
+
+
+@given(usages(), TARIFFS)
+def test_nothing_priced_is_free(usage: Usage, tariff: Tariff) -> None:
+    amounts = (
+        (usage.prompt - usage.cached, tariff.prompt),
+        (usage.cached, tariff.cached),
+        (usage.completion - usage.reasoning, tariff.completion),
+        (usage.reasoning, tariff.reasoning),
+    )
+    priced = tariff.coefficient > 0 and any(tokens and price for tokens, price in amounts)
+    assert cost_of(usage, tariff).total >= tariff.request + priced
+
+
 @given(usages(), TARIFFS)
 def test_more_tokens_never_cost_less(usage: Usage, tariff: Tariff) -> None:
     more = Usage(usage.prompt + 1, usage.cached, usage.completion + 1, usage.reasoning)

@@ -167,7 +167,7 @@ class EventWriter:
             payload = parse_json(data)
         except ValueError:
             payload = data.decode("utf-8", "replace")
-        sighting = self._observer.event(event.name, payload)
+        sighting = self._observer.event(event.name, payload, len(data))
         if sighting.error and self._policy.errors == "take":
             self._last_dropped = True
             if not self.holding:
@@ -194,7 +194,8 @@ class EventWriter:
             and self._observer.only_first_choice
             and (sighting.usage is None or stripped)
         ):
-            self.template = learn(block, written, sighting.leaf, stripped=stripped)
+            framing = len(block) - len(data)
+            self.template = learn(block, written, sighting.leaf, framing, stripped=stripped)
 
     def _done(self, block: bytes, out: list[bytes]) -> None:
         end_mark = self._observer.done()

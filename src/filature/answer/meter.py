@@ -171,6 +171,16 @@ class UsageMeter:
             not (prompt_told and completion_told),
         )
 
+    def told(self) -> tuple[int, int]:
+        """The most prompt and completion tokens that records told, believable or not."""
+        told, _ = self._told_prompts()
+        prompt, completion = sum(told.values()), self._choices_completion()[0]
+        whole = self._whole
+        if whole is not None:
+            prompt = max(prompt, whole.prompt or 0)
+            completion = max(completion, self._whole_completion(whole)[0], self._open_completion)
+        return prompt, completion
+
     def _only_source(self) -> _Tally | None:
         """The tally that tells all there is to know, if one does: the usual case."""
         if not self.one_choice or self.unread_bytes:
@@ -196,13 +206,7 @@ class UsageMeter:
     def _prompt(self) -> tuple[int, int, bool]:
         """Prompt tokens, cached ones, and whether a record told them all."""
         whole = self._whole
-        told: dict[int, int] = {}
-        cached: dict[int, int] = {}
-        for choice, tally in self._choices.items():
-            if tally.prompt is not None:
-                index = choice // self._n
-                told[index] = max(told.get(index, 0), tally.prompt)
-                cached[index] = max(cached.get(index, 0), tally.cached)
+        told, cached = self._told_prompts()
         prompt = sum(told.values())
         cached_tokens = sum(cached.values())
         if whole is not None and whole.prompt is not None:
@@ -215,15 +219,25 @@ class UsageMeter:
         guess = estimate.prompt_tokens(text_bytes * missing // self._prompts)
         return prompt + guess, cached_tokens, False
 
+    def _told_prompts(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Prompt tokens and cached ones by prompt, where records of choices told them."""
+        told: dict[int, int] = {}
+        cached: dict[int, int] = {}
+        for choice, tally in self._choices.items():
+            if tally.prompt is not None:
+                index = choice // self._n
+                told[index] = max(told.get(index, 0), tally.prompt)
+                cached[index] = max(cached.get(index, 0), tally.cached)
+        return told, cached
+
     def _completion(self) -> tuple[int, int, bool]:
         """Completion tokens, reasoning ones, and whether a record told them all."""
         told, likely, exact = self._choices_completion()
         reasoning = sum(tally.reasoning for tally in self._choices.values())
         whole = self._whole
         if whole is not None and whole.completion is not None:
-            by_choice = self._n > 1 and self._whole_count == self._n
-            whole_told = self._whole_completions if by_choice else whole.completion
-            reasoning = max(reasoning, self._whole_reasonings if by_choice else whole.reasoning)
+            whole_told, whole_reasoning = self._whole_completion(whole)
+            reasoning = max(reasoning, whole_reasoning)
             told = max(told, whole_told)
             if not self.unread_bytes and (whole.mark == self.content_events or self._unbroken):
                 return told, reasoning, True
@@ -234,6 +248,12 @@ class UsageMeter:
         completion = max(told, likely, self._open_completion)
         empty = self.content_events == 0 and self.unread_bytes == 0
         return completion, reasoning, empty and self._told_anything()
+
+    def _whole_completion(self, whole: _Tally) -> tuple[int, int]:
+        """Completion tokens and reasoning ones that records of the whole request told."""
+        if self._n > 1 and self._whole_count == self._n:  # one per choice
+            return self._whole_completions, self._whole_reasonings
+        return whole.completion or 0, whole.reasoning
 
     def _choices_completion(self) -> tuple[int, int, bool]:
         """By choice: tokens told, tokens likely, and whether what was told is all."""

@@ -6,6 +6,7 @@ verdict and the writing side go by.
 
 from typing import Final, NamedTuple
 
+from filature.answer.bounds import UsageBounds, within
 from filature.answer.completion import error_in, has_done_mark, is_end_mark
 from filature.answer.content import Leaves, choice_leaves, payload_leaves, text_bytes
 from filature.answer.meter import UsageMeter
@@ -55,9 +56,10 @@ _NOTHING: Final = Sighting()
 
 
 class AnswerObserver:
-    """The memory of one answer; arguments as those of UsageMeter."""
+    """The memory of one answer; ``bounds`` are those of its usage."""
 
     __slots__ = (
+        "_bounds",
         "_dialect",
         "_done_mark",
         "_finished",
@@ -66,15 +68,20 @@ class AnswerObserver:
         "_seen",
         "_sequence_number",
         "_stopped",
+        "_tail_bytes",
         "_unread",
         "end_mark_seen",
         "envelope",
         "error",
         "events",
         "meter",
+        "payload_bytes",
     )
 
-    def __init__(self, dialect: Dialect, meter: UsageMeter) -> None:
+    def __init__(
+        self, dialect: Dialect, meter: UsageMeter, bounds: UsageBounds | None = None
+    ) -> None:
+        self._bounds = bounds
         self._dialect = dialect
         self._done_mark = has_done_mark(dialect)
         self.meter = meter
@@ -85,6 +92,10 @@ class AnswerObserver:
         """Of a chat or completions stream: what every chunk repeats."""
         self.events = 0
         """Events with data."""
+        self.payload_bytes = 0
+        """Of JSON, up to the last event with content or a record: none that comes after it changes
+        what was shown."""
+        self._tail_bytes = 0  # of events since then
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._stopped = False
@@ -96,9 +107,24 @@ class AnswerObserver:
     # What is known ---------------------------------------------------------------------------
 
     def usage(self) -> Usage:
-        """The usage so far."""
+        """The usage so far, as much of it as is possible."""
         self._settle()
-        return self.meter.usage()
+        usage = self.meter.usage()
+        bounds = self._bounds
+        if bounds is None:
+            return usage
+        return within(usage, bounds, self.payload_bytes + self.meter.unread_bytes)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the engine told more tokens than are possible."""
+        bounds = self._bounds
+        if bounds is None:
+            return False
+        self._settle()
+        prompt, completion = self.meter.told()
+        most = min(bounds.completion, self.payload_bytes + self.meter.unread_bytes)
+        return prompt > bounds.prompt or completion > most
 
     @property
     def content_bytes(self) -> int:
@@ -150,8 +176,16 @@ class AnswerObserver:
         self._pending = record
         self._pending_mark = self.meter.content_events
 
-    def event(self, name: bytes, payload: object) -> Sighting:
-        """An event's payload (text where it is not JSON)."""
+    def event(self, name: bytes, payload: object, size_bytes: int) -> Sighting:
+        """An event's payload (text where it is not JSON) of so many bytes."""
+        sighting = self._event(name, payload)
+        self._tail_bytes += size_bytes
+        if sighting.content or sighting.usage is not None:
+            self.payload_bytes += self._tail_bytes
+            self._tail_bytes = 0
+        return sighting
+
+    def _event(self, name: bytes, payload: object) -> Sighting:
         self.events += 1
         error = error_in(name, payload)
         if error is not None:
@@ -178,6 +212,7 @@ class AnswerObserver:
             return None, False
         if type(payload) is not dict or self._dialect is Dialect.COUNT_TOKENS:
             return None, False
+        self.payload_bytes += size_bytes
         usage = payload.get("usage")
         usage = usage if type(usage) is dict else None
         record = read_record(self._dialect, usage) if usage is not None else None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from filature.answer import estimate
+from filature.answer.bounds import UsageBounds
 from filature.answer.completion import COMPLETED, Failure, Verdict
 from filature.answer.events import EventWriter
 from filature.answer.meter import UsageMeter
@@ -35,8 +36,9 @@ class AnswerPostprocessor:
     ``n`` and ``prompts`` are what the request asked for. ``prompt_text_bytes`` is a number or is
     called when the prompt must be estimated. ``bytes_per_token`` is the ratio seen for the model.
     ``continuous``: the engine was asked for usage on every event. ``model_names``: the engine's
-    name of the model and the client's, which the client gets to see. ``observe``: the bytes pass
-    as they are, whatever the policy.
+    name of the model and the client's, which the client gets to see. ``bounds``: the most that can
+    have been used; usage and cost keep within them, whatever the engine's records tell.
+    ``observe``: the bytes pass as they are, whatever the policy.
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class AnswerPostprocessor:
         bytes_per_token: float = estimate.BYTES_PER_TOKEN,
         continuous: bool = False,
         model_names: tuple[str, str] | None = None,
+        bounds: UsageBounds | None = None,
         observe: bool = False,
     ) -> None:
         choices = dialect.has_choices
@@ -76,7 +79,7 @@ class AnswerPostprocessor:
         )
         self.policy = _OBSERVED if observe else policy
         self._observe = observe
-        self._observer = AnswerObserver(dialect, meter)
+        self._observer = AnswerObserver(dialect, meter, bounds)
         if observe or (model_names is not None and model_names[0] == model_names[1]):
             model_names = None
         self._writer_arguments = (dialect, self._observer, self.policy, model_names)
@@ -195,6 +198,11 @@ class AnswerPostprocessor:
         """The cost of ``usage``; None without a tariff."""
         tariff = self.policy.tariff
         return None if tariff is None else cost_of(self.usage, tariff)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the engine told more usage than ``bounds`` and the answer's bytes allow."""
+        return self._observer.exceeded
 
     @property
     def error(self) -> object:

@@ -21,19 +21,36 @@ _COMMA: Final = 0x2C
 class Template:
     """The bytes around the text of one kind of event."""
 
-    __slots__ = ("_closing", "_joint", "_new_prefix", "_new_suffix", "_opening", "_prefix", "_tail")
+    __slots__ = (
+        "_closing",
+        "_framing",
+        "_joint",
+        "_new_prefix",
+        "_new_suffix",
+        "_opening",
+        "_prefix",
+        "_tail",
+    )
 
     def __init__(
-        self, prefix: bytes, joint: bytes, tail: bytes, new_prefix: bytes, new_suffix: bytes
+        self,
+        prefix: bytes,
+        joint: bytes,
+        tail: bytes,
+        new_prefix: bytes,
+        new_suffix: bytes,
+        framing: int,
     ) -> None:
         """``prefix`` text ``joint`` record ``tail``, the quotes belonging to the outer parts.
 
         Without a record, ``joint`` is empty and ``tail`` begins with the closing quote.
-        ``new_prefix`` text ``new_suffix`` is what is handed out for it.
+        ``new_prefix`` text ``new_suffix`` is what is handed out for it. ``framing``: bytes of the
+        event that are not its payload.
         """
         self._prefix = prefix
         self._joint = joint
         self._tail = tail
+        self._framing = framing
         self._opening = len(prefix) - 1
         self._closing = 1 - len(tail) if not joint else -len(tail)
         same = prefix == new_prefix and not joint and tail == new_suffix
@@ -65,6 +82,7 @@ class Template:
         if not text:
             return None
         observer.events += 1
+        observer.payload_bytes += len(block) - self._framing
         meter = observer.meter
         meter.content_events += 1
         meter.content_bytes += len(text) if text.isascii() else len(text.encode())
@@ -78,11 +96,14 @@ class Template:
         return block
 
 
-def learn(block: bytes, new: bytes, leaf: tuple[str, str], *, stripped: bool) -> Template | None:
+def learn(
+    block: bytes, new: bytes, leaf: tuple[str, str], framing: int, *, stripped: bool
+) -> Template | None:
     """A template from an event that was parsed, or None where none is safe.
 
-    ``new`` is what was handed out for ``block``; ``leaf`` the only text in it; ``stripped``: a
-    record was taken out, and nothing else was changed behind the text.
+    ``new`` is what was handed out for ``block``; ``leaf`` the only text in it; ``framing``: bytes of
+    it that are not its payload; ``stripped``: a record was taken out, and nothing else was changed
+    behind the text.
     """
     name = leaf[0].encode()
     old_text = _text(block, name, leaf[1])
@@ -93,7 +114,7 @@ def learn(block: bytes, new: bytes, leaf: tuple[str, str], *, stripped: bool) ->
     new_start, new_end = new_text
     prefix, suffix = block[: start + 1], block[end - 1 :]
     if not stripped:
-        return Template(prefix, b"", suffix, new[: new_start + 1], new[new_end - 1 :])
+        return Template(prefix, b"", suffix, new[: new_start + 1], new[new_end - 1 :], framing)
     record = find_usage(block, ("usage",))
     if record is None or record.key_start < end or block[record.key_start - 1] != _COMMA:
         return None
@@ -103,6 +124,7 @@ def learn(block: bytes, new: bytes, leaf: tuple[str, str], *, stripped: bool) ->
         block[record.value_end :],
         new[: new_start + 1],
         new[new_end - 1 :],
+        framing,
     )
 
 

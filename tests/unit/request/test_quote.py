@@ -18,6 +18,7 @@ from filature.request.quote import (
     prompt_bound,
     quote,
 )
+from filature.units import Nano
 from filature.wire.dialect import Dialect
 
 CHAT, COMPLETIONS, EMBEDDINGS = Dialect.CHAT, Dialect.COMPLETIONS, Dialect.EMBEDDINGS
@@ -161,7 +162,7 @@ def test_where_text_says_nothing_the_context_is_the_bound(
 @pytest.mark.parametrize("dialect", GENERATING)
 def test_what_the_request_allows(dialect: Dialect) -> None:
     told = quoted(asking(dialect, 30))
-    assert told == Quote(100, 30, limit=30, hold=7 + 100 + 90)
+    assert told == Quote(100, 30, limit=30, hold=Nano(7 + 100 + 90))
     assert not told.clamped
 
 
@@ -228,12 +229,12 @@ def test_times_best_of_and_prompts() -> None:
 
 
 def test_embeddings_have_no_completion() -> None:
-    assert quoted(parse(EMBEDDINGS, max_tokens=50)) == Quote(100, 0, None, 107)
+    assert quoted(parse(EMBEDDINGS, max_tokens=50)) == Quote(100, 0, None, Nano(107))
 
 
 def test_counting_tokens_costs_nothing() -> None:
     free = quote(parse(COUNT_TOKENS), TARIFF, prompt_tokens=9, available=0, context_length=None)
-    assert free == Quote(9, 0, None, 0)
+    assert free == Quote(9, 0, None, Nano(0))
 
 
 def test_the_dearest_prices_count() -> None:
@@ -256,7 +257,7 @@ def test_the_coefficient_counts_and_the_request_is_not_multiplied() -> None:
 @pytest.mark.parametrize("dialect", GENERATING)
 def test_the_completion_is_clamped_to_what_fits(dialect: Dialect) -> None:
     told = quoted(asking(dialect, 500), available=7 + 100 + 25 * 3 + 2)
-    assert told == Quote(100, 25, limit=25, hold=7 + 100 + 75, clamped=True)
+    assert told == Quote(100, 25, limit=25, hold=Nano(7 + 100 + 75), clamped=True)
 
 
 @pytest.mark.parametrize("dialect", [CHAT, RESPONSES])
@@ -280,7 +281,7 @@ def test_an_exact_fit_is_not_clamped() -> None:
 
 def test_nothing_is_clamped_where_there_is_no_completion() -> None:
     assert refused(parse(EMBEDDINGS), available=106) == 107
-    assert quoted(asking(MESSAGES, 0), available=107) == Quote(100, 0, 0, 107)
+    assert quoted(asking(MESSAGES, 0), available=107) == Quote(100, 0, 0, Nano(107))
     assert refused(asking(MESSAGES, 0), available=106) == 107
 
 
@@ -299,7 +300,7 @@ def test_a_clamp_that_nobody_asked_for_fits_into_the_context() -> None:
 def test_free_completions_are_no_reason_to_divide_by_nothing() -> None:
     free = Tariff(10**6, 0, 0, 0)
     told = quote(asking(CHAT, 500), free, prompt_tokens=9, available=8, context_length=None)
-    assert told == TooExpensive(9)
+    assert told == TooExpensive(Nano(9))
 
 
 def test_every_dialect_is_quoted() -> None:

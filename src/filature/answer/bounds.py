@@ -1,0 +1,31 @@
+"""What of a usage is possible: the most that a request can have used. Nothing here knows prices."""
+
+from typing import NamedTuple
+
+from filature.answer.usage import Usage
+
+
+class UsageBounds(NamedTuple):
+    """Tokens of one request, over all its prompts and all its choices.
+
+    A completion also has no more tokens than its answer had bytes.
+    """
+
+    prompt: int
+    completion: int
+
+
+def within(usage: Usage, bounds: UsageBounds, payload_bytes: int) -> Usage:
+    """What of ``usage`` is possible; ``usage`` itself if all of it is."""
+    prompt, completion = usage.prompt, usage.completion
+    most = min(bounds.completion, payload_bytes)
+    if prompt <= bounds.prompt and completion <= most:
+        return usage
+    prompt, completion = min(prompt, bounds.prompt), min(completion, most)
+    return Usage(
+        prompt,
+        min(usage.cached, prompt),
+        completion,
+        min(usage.reasoning, completion),
+        usage.estimated,
+    )
