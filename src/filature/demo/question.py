@@ -132,6 +132,14 @@ def read_question(dialect: Dialect, body: dict[str, Any], context: int) -> Quest
     return question
 
 
+def read_tokenizing(body: dict[str, Any], context: int) -> Question:
+    """What ``/tokenize`` is asked: one prompt's text, or a chat. Raises ``RefusedError``."""
+    dialect = Dialect.CHAT if "messages" in body else Dialect.COMPLETIONS
+    if dialect is Dialect.COMPLETIONS and not isinstance(body.get("prompt"), str):
+        raise _invalid("string_type", "body.prompt", "Input should be a valid string")
+    return read_question(dialect, body, context)
+
+
 def _invalid(kind: str, where: str, message: str) -> RefusedError:
     text = f"1 validation error:\n  {{'type': '{kind}', 'loc': '{where}', 'msg': '{message}'}}"
     return RefusedError(400, text, where, "Bad Request")

@@ -25,10 +25,11 @@ from filature.demo.question import (
     check_context,
     parse_json,
     read_question,
+    read_tokenizing,
 )
 from filature.demo.scripted import ScriptedBackend
 from filature.demo.stats import EngineStats
-from filature.demo.text import seed_of, tokens_of
+from filature.demo.text import seed_of
 from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 if TYPE_CHECKING:
@@ -333,19 +334,34 @@ class DemoEngine:
         return orjson.dumps({"object": "list", "data": data})
 
     def _tokenize(self, connection: Connection, request: Request) -> None:
+        """As vLLM: of a ``prompt``, or of ``messages`` in the model's template."""
         try:
             body = parse_json(request.body)
-            text = body.get("prompt")
-            if not isinstance(text, str):
-                raise RefusedError(400, "prompt must be a text", "prompt")  # noqa: TRY301
+            self._script(body)  # refuses unknown models
+            question = read_tokenizing(body, self.options.context_length)
         except RefusedError as error:
             self._send(connection, error.status, error.body(None))
             return
-        tokens = [seed_of(token) % 65536 for token in tokens_of(text)]
+        model = self._model
+        if model is None:
+            self._send_tokens(connection, question.prompt_tokens[0], question)
+            return
+
+        from filature.demo import model_answer  # noqa: PLC0415  # only where there is a model
+
+        async def count() -> None:
+            (tokens,) = await model.count(model.prompts_of(question))
+            self._send_tokens(connection, tokens, question)
+
+        exchange = model_answer.TaskExchange()
+        self._run_task(connection, exchange, count(), question.dialect)
+
+    def _send_tokens(self, connection: Connection, count: int, question: Question) -> None:
+        first = seed_of(*question.prompts)  # ids of no vocabulary: they are counted, not read
         told = {
-            "count": len(tokens),
+            "count": count,
             "max_model_len": self.options.context_length,
-            "tokens": tokens,
+            "tokens": [(first + number) % 65536 for number in range(count)],
             "token_strs": None,
         }
         self._send(connection, 200, orjson.dumps(told))

@@ -1,7 +1,8 @@
 """The engines by URL and which one a request goes to. How they are probed is in ``discovery``."""
 
+import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,10 @@ from filature.wire.dialect import Dialect
 SET_ASIDE_S: Final = 1.0
 """After its first failure; doubled with each further one, up to the next."""
 SET_ASIDE_MAX_S: Final = 30.0
+
+
+COUNTING_MAX: Final = 8
+"""Prompts that one engine is counting at once; others wait for theirs."""
 
 
 class EngineAddressError(ValueError):
@@ -81,6 +86,8 @@ class Abilities:
 
     include_usage: bool = True
     continuous_usage: bool = False
+    misunderstood: dict[str, int] = field(default_factory=dict)
+    """Ways of counting a prompt, and how often the engine did not understand: see ``tokenize``."""
 
 
 @dataclass(slots=True)
@@ -113,6 +120,7 @@ class Engine:
         self.failures = 0  # in a row
         self.set_aside_until = 0.0
         self.reachable = False
+        self.counting = asyncio.Semaphore(COUNTING_MAX)
         self.models: dict[str, ServedModel] = {
             alias: ServedModel(upstream) for alias, upstream in address.named_models.items()
         }
@@ -147,6 +155,12 @@ class Engine:
         line = f"GET {self.address.base_path}{path} HTTP/1.1\r\n".encode("ascii")
         return line + self._fixed_headers + b"accept: application/json\r\n\r\n"
 
+    def post_to(self, path: str, body: bytes) -> bytes:
+        """A whole POST request to ``path`` below the engine's base path, which is not a client's."""
+        line = f"POST {self.address.base_path}{path} HTTP/1.1\r\n".encode("ascii")
+        more = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        return line + self._fixed_headers + b"accept: application/json\r\n" + more + body
+
     def failed(self, now: float) -> None:
         """Set aside: longer with each failure in a row."""
         pause = min(SET_ASIDE_S * 2**self.failures, SET_ASIDE_MAX_S)
@@ -165,9 +179,9 @@ class EngineDirectory:
         self.engines = list(engines)
         self._clock = clock
 
-    def pick(self, model: str, tried: list[Engine]) -> Engine:
-        """The least busy engine that serves ``model`` and was not tried; one that failed of late
-        only when there is no other.
+    def pick(self, model: str, tried: list[Engine], allows: Callable[[Engine], bool]) -> Engine:
+        """The least busy engine that serves ``model``, is allowed and was not tried; one that failed of
+        late only when there is no other.
 
         Raises ModelNotFound when no engine serves the model, Unavailable when all were tried.
         """
@@ -175,15 +189,16 @@ class EngineDirectory:
         best_rank = (False, 0)
         now = self._clock.now
         for engine in self.engines:
-            if model in engine.models and engine not in tried:
+            if model in engine.models and engine not in tried and allows(engine):
                 rank = (engine.set_aside_until > now, engine.running)
                 if best is None or rank < best_rank:
                     best, best_rank = engine, rank
         if best is None:
-            raise self._nobody(model)
+            raise self.nobody(model)
         return best
 
-    def _nobody(self, model: str) -> FilatureError:
+    def nobody(self, model: str) -> FilatureError:
+        """Why no engine can be had for ``model``."""
         if any(model in engine.models for engine in self.engines):
             return Unavailable(f"Every engine that serves {model!r} failed on this request.")
         silent = [e for e in self.engines if not e.models and not e.reachable]
