@@ -12,6 +12,7 @@ from filature.wire.members import Member, members
 
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+([,}])")
 _SPACE: Final = b" \t\r\n"
+_BACKSLASH: Final = 0x5C  # looked for as a number: `in` with bytes is several times as slow
 
 
 def find_members(text: bytes, name: str, start: int = 0) -> list[Member]:
@@ -20,7 +21,7 @@ def find_members(text: bytes, name: str, start: int = 0) -> list[Member]:
     return [
         member
         for key, member in members(text, start)
-        if key == plain or (b"\\" in key and decoded_key(key) == name)
+        if key == plain or (_BACKSLASH in key and decoded_key(key) == name)
     ]
 
 
