@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from filature.wire.dialect import Dialect
 
+_DONE_MARKED: Final = (Dialect.CHAT, Dialect.COMPLETIONS)
 _END_TYPES: Final = {
     Dialect.MESSAGES: frozenset({"message_stop"}),
     Dialect.RESPONSES: frozenset({"response.completed", "response.incomplete"}),
@@ -66,4 +67,4 @@ def is_end_mark(dialect: Dialect, payload: dict[str, object]) -> bool:
 
 def has_done_mark(dialect: Dialect) -> bool:
     """Whether ``[DONE]`` ends an answer of the dialect."""
-    return dialect is Dialect.CHAT or dialect is Dialect.COMPLETIONS
+    return dialect in _DONE_MARKED

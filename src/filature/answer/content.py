@@ -9,6 +9,10 @@ from filature.wire.dialect import Dialect
 
 Leaves = list[tuple[str, str]]
 
+# bound once: a look-up in an enumeration costs a call of Python's
+_MESSAGES: Final = Dialect.MESSAGES
+_RESPONSES: Final = Dialect.RESPONSES
+
 _NOT_TEXT: Final = frozenset(
     {
         "annotations",
@@ -75,14 +79,14 @@ def payload_leaves(dialect: Dialect, payload: dict[str, object]) -> Leaves:
     """The text in an event's payload or a whole document of a dialect without choices."""
     leaves: Leaves = []
     kind = payload.get("type")
-    if dialect is Dialect.MESSAGES:
+    if dialect is _MESSAGES:
         if kind == "content_block_delta":
             collect(payload.get("delta"), leaves)
         elif kind == "content_block_start":
             collect(payload.get("content_block"), leaves)
         elif kind == "message":
             collect(payload.get("content"), leaves)
-    elif dialect is Dialect.RESPONSES:
+    elif dialect is _RESPONSES:
         if type(kind) is not str:
             collect(payload.get("output"), leaves)
         elif kind.endswith(".delta"):

@@ -71,7 +71,7 @@ class EventWriter:
         self._policy = policy
         self._model_names = model_names
         self._splitter = EventSplitter()
-        self._stripping = policy.strip and dialect in (Dialect.CHAT, Dialect.COMPLETIONS)
+        self._stripping = policy.strip and dialect.has_choices
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._finish_at = -1  # which held block is a finish event that may get more members

@@ -34,7 +34,8 @@ class _Tally:
         self.text_bytes = 0
 
     def add(self, record: Record, mark: int) -> None:
-        prompt, cached, completion, reasoning = record
+        prompt, cached = record.prompt, record.cached
+        completion, reasoning = record.completion, record.reasoning
         if prompt is not None and (self.prompt is None or prompt > self.prompt):
             self.prompt = prompt
         if cached is not None and cached > self.cached:

@@ -4,7 +4,7 @@ It is told each event's or document's payload in order. What it knows afterwards
 verdict and the writing side go by.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from filature.answer.bounds import UsageBounds, within
 from filature.answer.completion import error_in, has_done_mark, is_end_mark
@@ -13,6 +13,12 @@ from filature.answer.meter import UsageMeter
 from filature.answer.usage import Usage, read_record
 from filature.wire.dialect import Dialect
 from filature.wire.documents import PARSED_BYTES_MAX, dump_json, parse_json
+
+# bound once: a look-up in an enumeration costs a call of Python's
+_COUNT_TOKENS: Final = Dialect.COUNT_TOKENS
+_EMBEDDINGS: Final = Dialect.EMBEDDINGS
+_MESSAGES: Final = Dialect.MESSAGES
+_RESPONSES: Final = Dialect.RESPONSES
 
 _ENVELOPE: Final = ("id", "object", "created", "model")
 _ANSWER_KEYS: Final = {
@@ -32,24 +38,49 @@ _IN_RESPONSE: Final[tuple[str, ...]] = ("response", "usage")
 _IN_MESSAGE: Final[tuple[str, ...]] = ("message", "usage")
 
 
-class Sighting(NamedTuple):
+class Sighting:
     """What one payload was."""
 
-    content: bool = False
-    """It carried text, reasoning or tool deltas."""
-    finish: bool = False
-    """It finishes a choice (or Anthropic's message)."""
-    end_mark: bool = False
-    error: bool = False
-    usage: dict[str, object] | None = None
-    """The record it carried."""
-    usage_path: tuple[str, ...] = _TOP
-    """Where in the payload the record stands, or would stand."""
-    final: bool = False
-    """Whether this is the place for the record that the cost goes into."""
-    choices: int = 0
-    leaf: tuple[str, str] | None = None
-    """The text and its member's name, if it is a single one."""
+    __slots__ = (
+        "choices",
+        "content",
+        "end_mark",
+        "error",
+        "final",
+        "finish",
+        "leaf",
+        "usage",
+        "usage_path",
+    )
+
+    def __init__(  # noqa: PLR0913 - each is something that may be seen
+        self,
+        *,
+        content: bool = False,
+        finish: bool = False,
+        end_mark: bool = False,
+        error: bool = False,
+        usage: dict[str, object] | None = None,
+        usage_path: tuple[str, ...] = _TOP,
+        final: bool = False,
+        choices: int = 0,
+        leaf: tuple[str, str] | None = None,
+    ) -> None:
+        self.content = content
+        """It carried text, reasoning or tool deltas."""
+        self.finish = finish
+        """It finishes a choice (or Anthropic's message)."""
+        self.end_mark = end_mark
+        self.error = error
+        self.usage = usage
+        """The record it carried."""
+        self.usage_path = usage_path
+        """Where in the payload the record stands, or would stand."""
+        self.final = final
+        """Whether this is the place for the record that the cost goes into."""
+        self.choices = choices
+        self.leaf = leaf
+        """The text and its member's name, if it is a single one."""
 
 
 _NOTHING: Final = Sighting()
@@ -195,9 +226,9 @@ class AnswerObserver:
             return _NOTHING
         if self._done_mark:
             return self._chunk(payload)
-        if self._dialect is Dialect.RESPONSES:
+        if self._dialect is _RESPONSES:
             return self._response_event(payload)
-        if self._dialect is Dialect.MESSAGES:
+        if self._dialect is _MESSAGES:
             return self._message_event(payload)
         return _NOTHING
 
@@ -210,14 +241,14 @@ class AnswerObserver:
         if error is not None:
             self.error = _sendable(error)
             return None, False
-        if type(payload) is not dict or self._dialect is Dialect.COUNT_TOKENS:
+        if type(payload) is not dict or self._dialect is _COUNT_TOKENS:
             return None, False
         self.payload_bytes += size_bytes
         usage = payload.get("usage")
         usage = usage if type(usage) is dict else None
         record = read_record(self._dialect, usage) if usage is not None else None
-        if self._dialect is not Dialect.EMBEDDINGS:
-            told = record is not None and record[2] is not None
+        if self._dialect is not _EMBEDDINGS:
+            told = record is not None and record.completion is not None
             if size_bytes > PARSED_BYTES_MAX and not told:
                 self.meter.unread_bytes += size_bytes
             self._document_content(payload, told=told)
@@ -264,7 +295,12 @@ class AnswerObserver:
             self._add(usage, only if size == 1 else None, with_content=bool(leaves))
         leaf = leaves[0] if len(leaves) == 1 else None
         return Sighting(
-            bool(leaves), finish, False, False, usage, _TOP, usage is not None, size, leaf
+            content=bool(leaves),
+            finish=finish,
+            usage=usage,
+            final=usage is not None,
+            choices=size,
+            leaf=leaf,
         )
 
     def _response_event(self, payload: dict[str, object]) -> Sighting:

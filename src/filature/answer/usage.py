@@ -5,12 +5,17 @@ A *record* is a usage object as an engine sent it; ``read_record`` is the only r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from filature.wire.dialect import Dialect
 
 TOKENS_MAX: Final = 1_000_000_000
 """A count above this is absurd, and so not a count: contexts are a thousand times smaller."""
+
+# bound once: a look-up in an enumeration costs a call of Python's
+_EMBEDDINGS: Final = Dialect.EMBEDDINGS
+_MESSAGES: Final = Dialect.MESSAGES
+_RESPONSES: Final = Dialect.RESPONSES
 
 
 @dataclass(slots=True)
@@ -24,19 +29,43 @@ class Usage:
     estimated: bool = False
     """Whether any count was guessed because no record tells."""
 
+    # spelt out, here and below: the __init__ that a dataclass makes is not compiled
+    def __init__(
+        self,
+        prompt: int = 0,
+        cached: int = 0,
+        completion: int = 0,
+        reasoning: int = 0,
+        estimated: bool = False,
+    ) -> None:
+        self.prompt = prompt
+        self.cached = cached
+        self.completion = completion
+        self.reasoning = reasoning
+        self.estimated = estimated
+
     @property
     def total(self) -> int:
         """Prompt and completion; cached and reasoning are parts of them."""
         return self.prompt + self.completion
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """The counts an engine gave; None where it gave none that can be believed."""
 
     prompt: int | None
     cached: int | None
     completion: int | None
     reasoning: int | None
+
+    def __init__(
+        self, prompt: int | None, cached: int | None, completion: int | None, reasoning: int | None
+    ) -> None:
+        self.prompt = prompt
+        self.cached = cached
+        self.completion = completion
+        self.reasoning = reasoning
 
 
 def count(value: object) -> int | None:
@@ -50,9 +79,9 @@ def count(value: object) -> int | None:
 
 def read_record(dialect: Dialect, usage: Mapping[str, object]) -> Record:
     """The counts in a usage object of the dialect."""
-    if dialect is Dialect.MESSAGES:
+    if dialect is _MESSAGES:
         return _read_anthropic(usage)
-    if dialect is Dialect.RESPONSES:
+    if dialect is _RESPONSES:
         return Record(
             count(usage.get("input_tokens")),
             _detail(usage.get("input_tokens_details"), "cached_tokens"),
@@ -84,12 +113,12 @@ def _read_anthropic(usage: Mapping[str, object]) -> Record:
 
 def usage_members(dialect: Dialect, usage: Usage) -> bytes:
     """The usage as members of a usage object of the dialect, no braces, no comma around them."""
-    if dialect is Dialect.MESSAGES:
+    if dialect is _MESSAGES:
         text = (
             f'"input_tokens":{usage.prompt - usage.cached},'
             f'"cache_read_input_tokens":{usage.cached},"output_tokens":{usage.completion}'
         )
-    elif dialect is Dialect.RESPONSES:
+    elif dialect is _RESPONSES:
         text = (
             f'"input_tokens":{usage.prompt},'
             f'"input_tokens_details":{{"cached_tokens":{usage.cached}}},'
@@ -97,7 +126,7 @@ def usage_members(dialect: Dialect, usage: Usage) -> bytes:
             f'"output_tokens_details":{{"reasoning_tokens":{usage.reasoning}}},'
             f'"total_tokens":{usage.total}'
         )
-    elif dialect is Dialect.EMBEDDINGS:
+    elif dialect is _EMBEDDINGS:
         text = f'"prompt_tokens":{usage.prompt},"total_tokens":{usage.total}'
     else:
         text = (

@@ -67,7 +67,7 @@ class DocumentWriter:
             return self._pass_through(data)
         splitter = self._splitter
         if splitter is None:
-            if data[:1] == b"{" and data[-1:] == b"}" and len(data) <= PARSED_BYTES_MAX:
+            if data.startswith(b"{") and data.endswith(b"}") and len(data) <= PARSED_BYTES_MAX:
                 try:
                     payload = orjson.loads(data)
                 except orjson.JSONDecodeError:
