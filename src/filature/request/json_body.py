@@ -17,6 +17,7 @@ from filature.request.rules import shown, shown_name
 from filature.wire.members import members
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_BACKSLASH: Final = 0x5C  # looked for as a number: `in` with bytes is several times as slow
 _INT64_CHARS: Final = 20
 """A longer integer is read as a double, as orjson does: Python's own would take quadratic time."""
 
@@ -74,7 +75,7 @@ def refuse_duplicates(body: bytes, start: int, prefix: str, distinct: int) -> No
 
 def key_text(raw: bytes) -> str:
     """A key from the bytes between its quotes, escapes decoded."""
-    if b"\\" not in raw:
+    if _BACKSLASH not in raw:
         return raw.decode()
     key: str = json.loads(f'"{raw.decode()}"')
     return key
