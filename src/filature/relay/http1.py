@@ -49,8 +49,11 @@ _TRAILER_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff
 _NOT_IN_TRAILERS: Final = (b"content-length", b"transfer-encoding", b"host")
 _SIZE, _DATA, _TRAILER = "size", "data", "trailer"
 """What a ChunkedDecoder expects next: a size line, a chunk's data and its line end, the trailer."""
-_PLAIN_SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
-"""Size lines as servers write them, so that the usual one costs a look-up."""
+_PLAIN_LINES: Final = [b""] * 4096
+"""By the length of a whole chunk: the size line that it begins with, as servers write it."""
+for _size in range(1, 4096 - 7):
+    _line = b"%x\r\n" % _size
+    _PLAIN_LINES[len(_line) + _size + 2] = _line
 
 
 Head = TypeVar("Head")
@@ -329,12 +332,10 @@ class ChunkedDecoder:
 
         Changes nothing: what it does not take is fed.
         """
-        if self.at_boundary:
-            line_end = data.find(b"\r\n", 1, 6)
-            if line_end > 0:
-                size = _PLAIN_SIZES.get(data[:line_end])
-                if size is not None and size + line_end + 4 == len(data) and data[-2:] == b"\r\n":
-                    return data[line_end + 2 : -2]
+        if self.at_boundary and len(data) < len(_PLAIN_LINES):
+            line = _PLAIN_LINES[len(data)]
+            if line and data.startswith(line) and data.endswith(b"\r\n"):
+                return data[len(line) : -2]
         return None
 
     def feed(self, data: bytes) -> bytes:

@@ -12,6 +12,7 @@ EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+_SIZE_LINES: Final = [b"%x\r\n" % size for size in range(4096)]
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
@@ -25,7 +26,9 @@ def status_line(status: int) -> bytes:
 
 def chunk(payload: bytes) -> bytes:
     """``payload``, not empty, as one chunk."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
+    size = len(payload)
+    line = _SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size
+    return b"%b%b\r\n" % (line, payload)
 
 
 def connection_line(*, keep_alive: bool, http_minor: int) -> bytes:
