@@ -95,6 +95,11 @@ class AnswerPostprocessor:
 
     # Bytes -----------------------------------------------------------------------------------
 
+    def recognise(self, data: bytes) -> bytes | None:
+        """What may be sent on of one more event like those before; None: not sure, ``feed`` it."""
+        template = self._template
+        return None if template is None else template.apply(data, self._observer)
+
     def feed(self, data: bytes) -> bytes:
         """What may be sent on now; ``data`` itself (the same object) if nothing changed."""
         template = self._template

@@ -14,6 +14,7 @@ import orjson
 from filature.answer.edits import find_usage
 from filature.answer.observer import AnswerObserver
 
+_loads: Final = orjson.loads  # a module's attributes are looked up at each use
 _STRING: Final = re.compile(rb'"[^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*+"')
 _COMMA: Final = 0x2C
 
@@ -70,13 +71,13 @@ class Template:
                 end = block.find(self._joint, self._opening + 1)
                 if end < 0:
                     return None
-                text = orjson.loads(block[self._opening : end + 1])
+                text = _loads(block[self._opening : end + 1])
                 told = block[end + len(self._joint) : self._closing]
-                record = orjson.loads(told)
+                record = _loads(told)
                 if type(record) is not dict or told.find(b"\n") >= 0 or told.find(b"\r") >= 0:
                     return None
             else:
-                text = orjson.loads(block[self._opening : self._closing])
+                text = _loads(block[self._opening : self._closing])
         except orjson.JSONDecodeError:
             return None
         if not text:
@@ -135,7 +136,7 @@ def _text(block: bytes, name: bytes, text: str) -> tuple[int, int] | None:
         if block.count(key) == 1:
             found = _STRING.match(block, block.index(key) + len(key) - 1)
             try:
-                if found is not None and orjson.loads(found.group()) == text:
+                if found is not None and _loads(found.group()) == text:
                     return found.span()
             except orjson.JSONDecodeError:
                 return None

@@ -2,9 +2,11 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from filature.answer.postprocessor import AnswerPostprocessor
 from filature.relay.clock import CoarseClock
 from filature.relay.http1 import (
     HEAD_BYTES_MAX,
@@ -15,6 +17,7 @@ from filature.relay.http1 import (
     parse_response_head,
 )
 from filature.relay.limits import RelayLimits
+from filature.relay.responses import chunk
 
 _BODILESS: Final = (204, 304)
 
@@ -131,6 +134,7 @@ class UpstreamConnection:
     """One connection; one request at a time. An ``asyncio.Protocol`` as DownstreamConnection is."""
 
     __slots__ = (
+        "_answer",
         "_buffer",
         "_caller",
         "_decoder",
@@ -139,6 +143,7 @@ class UpstreamConnection:
         "_pool",
         "_reading_paused",
         "_request",
+        "_write",
         "idle_since",
         "transport",
     )
@@ -152,6 +157,8 @@ class UpstreamConnection:
         self._buffer = b""
         self._reading_paused = False
         self._request: bytes | None = None  # kept while it may have to be sent once more
+        self._answer: AnswerPostprocessor | None = None  # the events of a spliced stream go here
+        self._write: Callable[[bytes], None] | None = None
         self.idle_since = 0.0
 
     # for the caller
@@ -161,6 +168,12 @@ class UpstreamConnection:
         self._request = request if reused else None
         caller.on_connected(self)
         self.transport.write(request)
+
+    def splice(self, answer: AnswerPostprocessor, write: Callable[[bytes], None]) -> None:
+        """From here to the answer's end: chunks in which ``answer`` knows every event go straight
+        to ``write``, framed, without a call of the caller. It gets all else, as before."""
+        self._answer = answer
+        self._write = write
 
     def pause_reading(self) -> None:
         self._reading_paused = True
@@ -172,7 +185,7 @@ class UpstreamConnection:
 
     def cancel(self) -> None:
         """Drop the call: the engine sees the connection close, and the caller hears no more."""
-        self._caller = None
+        self._caller = self._answer = self._write = None
         self.transport.abort()
 
     # asyncio.Protocol
@@ -191,6 +204,12 @@ class UpstreamConnection:
         if decoder is not None:
             payload = decoder.plain_chunk(data)
             if payload is not None:
+                answer, write = self._answer, self._write
+                if answer is not None and write is not None:
+                    out = answer.recognise(payload)
+                    if out is not None:
+                        write(data if out is payload else chunk(out))
+                        return
                 caller.on_payload(payload, data)
                 return
         try:
@@ -277,7 +296,7 @@ class UpstreamConnection:
     def _end(self, rest: bytes) -> None:
         """The answer is complete; bytes behind it make the connection unfit for another."""
         caller, head = cast(Caller, self._caller), cast(ResponseHead, self._head)
-        self._caller = self._head = self._decoder = None
+        self._caller = self._head = self._decoder = self._answer = self._write = None
         if head.keep_alive and not rest:
             if self._reading_paused:  # by the end of an answer that its client was slow to take
                 self.resume_reading()
@@ -288,6 +307,6 @@ class UpstreamConnection:
 
     def _lose(self, reason: str) -> None:
         caller = cast(Caller, self._caller)
-        self._caller = None
+        self._caller = self._answer = self._write = None
         self.transport.abort()
         caller.on_lost(reason)
