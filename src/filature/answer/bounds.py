@@ -1,18 +1,19 @@
 """What of a usage is possible: the most that a request can have used. Nothing here knows prices."""
 
-from typing import NamedTuple
-
 from filature.answer.usage import Usage
 
 
-class UsageBounds(NamedTuple):
+class UsageBounds:
     """Tokens of one request, over all its prompts and all its choices.
 
     A completion also has no more tokens than its answer had bytes.
     """
 
-    prompt: int
-    completion: int
+    __slots__ = ("completion", "prompt")
+
+    def __init__(self, prompt: int, completion: int) -> None:
+        self.prompt = prompt
+        self.completion = completion
 
 
 def within(usage: Usage, bounds: UsageBounds, payload_bytes: int) -> Usage:

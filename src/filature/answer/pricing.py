@@ -1,7 +1,8 @@
 """What a usage costs: integers in, integers out, rounded once. No balances, no ledger."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from filature.answer.usage import Usage
 from filature.units import COEFFICIENT_ONE, NANO_PER_CREDIT
@@ -34,12 +35,23 @@ class Tariff:
             raise ValueError(f"a price is negative: {self}")
 
 
-class Cost(NamedTuple):
+@dataclass(slots=True)
+class Cost:
     """Nano-credits. ``total`` = ``prompt`` + ``completion`` + the price per request."""
 
     prompt: int
     completion: int
     total: int
+
+    # spelt out, for the __init__ that a dataclass makes is not compiled
+    def __init__(self, prompt: int, completion: int, total: int) -> None:
+        self.prompt = prompt
+        self.completion = completion
+        self.total = total
+
+    def __iter__(self) -> Iterator[int]:
+        """For ``prompt, completion, total = cost``."""
+        return iter((self.prompt, self.completion, self.total))
 
 
 def cost_of(usage: Usage, tariff: Tariff) -> Cost:
@@ -62,16 +74,19 @@ def credits_text(nano: int) -> bytes:
     """An amount in credits as an exact decimal, which is a JSON number: ``0.000000123``."""
     if nano < 0:
         return b"-" + credits_text(-nano)
-    whole, part = divmod(nano, NANO_PER_CREDIT)
-    return (b"%d.%09d" % (whole, part)).rstrip(b"0") if part else b"%d" % whole
+    whole, part = nano // NANO_PER_CREDIT, nano % NANO_PER_CREDIT
+    if part == 0:
+        return b"%d" % whole
+    digits = b"%d" % (NANO_PER_CREDIT + part)  # a one, and the nine digits
+    return b"%d.%b" % (whole, digits[1:].rstrip(b"0"))
 
 
 def cost_members(cost: Cost) -> bytes:
     """The cost as members of a usage object, with a comma before each."""
-    prompt, completion, total = cost
+    total = cost.total
     return b',"prompt_total_cost":%d,"completion_total_cost":%d,"total_cost":%d,"cost":%b' % (
-        prompt,
-        completion,
+        cost.prompt,
+        cost.completion,
         total,
         credits_text(total),
     )

@@ -3,7 +3,6 @@
 The metrics themselves, their names, labels and meanings, are data: ``metric_specs.py``.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -43,11 +42,25 @@ _OPERATIONS: Final = {"completions": "text_completion", "embeddings": "embedding
 class _Histogram:
     """Observations by bucket; the last bucket has no bound."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one observation (``bisect_left``, compiled)."""
+        bounds = self.bounds
+        low, high = 0, len(bounds)
+        while low < high:
+            middle = (low + high) >> 1
+            if bounds[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        self.counts[low] += 1
+        self.total += value
 
 
 class _ModelSeries:
@@ -126,36 +139,31 @@ class Metrics(Collector):
         duration = series.outcomes.get(record.outcome)
         if duration is None:
             duration = series.outcomes[record.outcome] = _Histogram(_DURATION)
-        duration.counts[bisect_left(_DURATION, total_s)] += 1
-        duration.total += total_s
+        duration.add(total_s)
         if record.tries:
             queue_s = record.queue_s
-            series.queue.counts[bisect_left(_QUEUE, queue_s)] += 1
-            series.queue.total += queue_s
+            series.queue.add(queue_s)
             if record.tries > 1:
                 self._retries += record.tries - 1
         first_s = record.first_content_s
         if first_s is not None:
-            series.first.counts[bisect_left(_FIRST, first_s)] += 1
-            series.first.total += first_s
+            series.first.add(first_s)
             if record.events > 1:
                 each_s = (total_s - first_s) / (record.events - 1)
-                series.per_event.counts[bisect_left(_PER_EVENT, each_s)] += 1
-                series.per_event.total += each_s
+                series.per_event.add(each_s)
             if record.streamed and record.completion > 1:
                 each_s = (total_s - first_s) / (record.completion - 1)
-                series.per_token.counts[bisect_left(_PER_TOKEN, each_s)] += 1
-                series.per_token.total += each_s
+                series.per_token.add(each_s)
         tokens = record.prompt
         if tokens:
             series.prompt += tokens
             series.cached += record.cached
-            series.prompt_tokens.counts[bisect_left(_TOKENS, tokens)] += 1
+            series.prompt_tokens.add(tokens)
         tokens = record.completion
         if tokens:
             series.completion += tokens
             series.reasoning += record.reasoning
-            series.completion_tokens.counts[bisect_left(_TOKENS, tokens)] += 1
+            series.completion_tokens.add(tokens)
         if record.total_cost:
             prompt, completion = record.prompt_cost, record.completion_cost
             series.prompt_cost += prompt
