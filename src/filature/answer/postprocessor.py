@@ -115,7 +115,7 @@ class AnswerPostprocessor:
         events = self._events
         if events is not None:
             out = events.feed(data)
-            self._template = events.template if events.steady else None
+            self._learn(events)
         elif self._documents is not None:
             out = self._documents.feed(data)
         else:
@@ -145,11 +145,17 @@ class AnswerPostprocessor:
             self.mode = "events"
             self._events = EventWriter(*self._writer_arguments)
             out = self._events.feed(data)
-            self._template = self._events.template if self._events.steady else None
+            self._learn(self._events)
             return out
         self.mode = "documents"
         self._documents = DocumentWriter(*self._writer_arguments)
         return self._documents.feed(data)
+
+    def _learn(self, events: EventWriter) -> None:
+        """By which template the next events may leave at once: none while anything is kept, none
+        behind the end mark."""
+        steady = events.steady and not self._observer.end_mark_seen
+        self._template = events.template if steady else None
 
     def release(self) -> bytes:
         """Give up holding: the content-free events held so far. From then on none is held."""
