@@ -12,7 +12,7 @@ import orjson
 
 from filature.answer.pricing import COST_KEYS, Cost, cost_members
 from filature.wire.documents import dump_json
-from filature.wire.members import Member, members
+from filature.wire.members import Member, member_at, members
 from filature.wire.splice import decoded_key, find_members, with_members, without_member
 
 _KEY: Final = b'"usage"'
@@ -23,6 +23,7 @@ _SPACE: Final = b" \t\r\n"
 _BEFORE_KEY: Final = b",{" + _SPACE
 _BEFORE_VALUE: Final = b":" + _SPACE
 _OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
+_OWN_KEYS: Final = ("usage", "choices")
 _WRITTEN: Final = frozenset({*COST_KEYS, "estimated"})
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")
 
@@ -78,7 +79,7 @@ def without_usage(text: bytes, path: tuple[str, ...]) -> bytes:
     if first is None:
         return text
     text = without_member(text, first)
-    if b'usage"' in text or _may_hide_keys(text):
+    if text.find(b'usage"') >= 0 or _may_hide_keys(text):
         for member in reversed(_walk(text, path)):
             text = without_member(text, member)
     return text
@@ -147,19 +148,37 @@ def with_model(text: bytes, path: tuple[str, ...], old: str, new: str) -> bytes:
     return text
 
 
-def with_extra_members(text: bytes, source: bytes, taken: Mapping[str, object]) -> bytes:
+def with_extra_members(
+    text: bytes, taken: Mapping[str, object], source: bytes, said: Mapping[str, object]
+) -> bytes:
     """The text with the members of another object that it lacks, other than usage and choices.
 
-    ``source`` is the other object's text, ``taken`` what ``text`` itself has.
+    ``source`` is the other object's text and ``said`` its values; ``taken`` those of ``text``.
     """
-    added = [
-        source[member.key_start : member.value_end]
-        for key, member in members(source)
-        if decoded_key(key) not in ("usage", "choices") and decoded_key(key) not in taken
-    ]
-    if not added:
+    lacked = [key for key in said if key not in taken and key not in _OWN_KEYS]
+    if not lacked:
         return text
+    added: list[bytes] = []
+    for key in lacked:
+        written = _written_once(source, key)
+        if written is None:
+            added = [
+                source[member.key_start : member.value_end]
+                for raw, member in members(source)
+                if decoded_key(raw) in lacked
+            ]
+            break
+        added.append(written)
     return with_members(text, b",".join(added), len(text.rstrip(_SPACE)))
+
+
+def _written_once(text: bytes, key: str) -> bytes | None:
+    """The member of an object that has it; None where its key may be written twice, or escaped."""
+    token = b'"%b"' % key.encode("utf-8", "replace")
+    start = text.find(token)
+    if start < 0 or _BACKSLASH in text or text.find(token, start + 1) >= 0:
+        return None
+    return text[start : member_at(text, start).value_end]
 
 
 def _matching_end(text: bytes, start: int) -> int:

@@ -180,7 +180,7 @@ class EventWriter:
             return
         if self._is_unrequested(payload, sighting):
             self._last_dropped = True
-            self._move_members(data, out)
+            self._move_members(data, payload, out)
             return
         new = self._edited(data, payload, sighting)
         stripped = self._strips(sighting)
@@ -241,7 +241,7 @@ class EventWriter:
         self._held_bytes = 0
         self._finish_at = -1
 
-    def _move_members(self, data: bytes, out: list[bytes]) -> None:
+    def _move_members(self, data: bytes, said: dict[str, object], out: list[bytes]) -> None:
         """What else a dropped usage chunk says (``timings``) moves to the finish event."""
         if self._finish_at >= 0:
             block = self._held[self._finish_at]
@@ -249,7 +249,7 @@ class EventWriter:
             if event.data is not None:
                 payload = parse_json(event.data)
                 if type(payload) is dict:
-                    new = with_extra_members(event.data, data, payload)
+                    new = with_extra_members(event.data, payload, data, said)
                     self._held[self._finish_at] = replace_data(block, event, new)
         self._finish_at = -1
         if not self.holding:

@@ -4,7 +4,7 @@ It is told each event's or document's payload in order. What it knows afterwards
 verdict and the writing side go by.
 """
 
-from typing import Final
+from typing import Final, cast
 
 from filature.answer.bounds import UsageBounds, within
 from filature.answer.completion import error_in, has_done_mark, is_end_mark
@@ -96,6 +96,7 @@ class AnswerObserver:
         "_finished",
         "_pending",
         "_pending_mark",
+        "_pending_text",
         "_seen",
         "_sequence_number",
         "_stopped",
@@ -132,7 +133,8 @@ class AnswerObserver:
         self._stopped = False
         self._sequence_number = -1
         self._unread: dict[str, object] | None = None  # a document whose text nobody asked for yet
-        self._pending: dict[str, object] | None = None
+        self._pending: dict[str, object] | None = None  # a record that was not read yet
+        self._pending_text = b""  # or the text of one
         self._pending_mark = 0
 
     # What is known ---------------------------------------------------------------------------
@@ -202,9 +204,16 @@ class AnswerObserver:
         It is remembered, and read when it is needed or when the next one does not go on from it.
         """
         pending = self._pending
-        if pending is not None and not _goes_on(pending, record):
+        if self._pending_text or (pending is not None and not _goes_on(pending, record)):
             self._settle()
         self._pending = record
+        self._pending_mark = self.meter.content_events
+
+    def counted_on(self, record: bytes) -> None:
+        """As ``recognised``, of a record that is known to go on from the one told here before."""
+        if self._pending is not None:
+            self._settle()
+        self._pending_text = record
         self._pending_mark = self.meter.content_events
 
     def event(self, name: bytes, payload: object, size_bytes: int) -> Sighting:
@@ -383,6 +392,9 @@ class AnswerObserver:
     def _settle(self) -> None:
         """Read the record that was only remembered."""
         pending = self._pending
+        if self._pending_text:
+            pending = cast(dict[str, object], parse_json(self._pending_text))
+            self._pending_text = b""
         if pending is not None:
             self._pending = None
             self.meter.add_record(

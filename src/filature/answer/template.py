@@ -17,6 +17,51 @@ from filature.answer.observer import AnswerObserver
 _loads: Final = orjson.loads  # a module's attributes are looked up at each use
 _STRING: Final = re.compile(rb'"[^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*+"')
 _COMMA: Final = 0x2C
+_LF: Final = 0x0A
+_CR: Final = 0x0D
+_SPACE: Final = 0x20
+_BACKSLASH: Final = 0x5C
+_ZERO: Final = 0x30
+_DIGITS_MAX: Final = 9
+"""Of a count of tokens: what has more goes through the parser, and is not believed."""
+
+
+class RunningRecord:
+    """The bytes around the numbers that grow in a stream's records: the completion's tokens, and the
+    total if that is told."""
+
+    __slots__ = ("_before", "_behind", "_between", "_completion_first", "_last")
+
+    def __init__(
+        self, before: bytes, between: bytes, behind: bytes, last: bytes, *, completion_first: bool
+    ) -> None:
+        """``before`` number ``between`` number ``behind``; without ``between`` there is one number.
+        ``last`` are the digits of the completion."""
+        self._before = before
+        self._between = between
+        self._behind = behind
+        self._completion_first = completion_first
+        self._last = last
+
+    def goes_on(self, record: bytes) -> bool:
+        """Whether a record says what the last one did, and no less of the completion."""
+        if not record.startswith(self._before) or not record.endswith(self._behind):
+            return False
+        numbers = record[len(self._before) : len(record) - len(self._behind)]
+        completion = numbers
+        if self._between:
+            first, _, second = numbers.partition(self._between)
+            if not _is_number(first) or not _is_number(second):
+                return False
+            completion = first if self._completion_first else second
+        elif not _is_number(numbers):
+            return False
+        last = self._last
+        size = len(completion) - len(last)
+        if size < 0 or (size == 0 and completion < last):
+            return False
+        self._last = completion
+        return True
 
 
 class Template:
@@ -30,6 +75,7 @@ class Template:
         "_new_suffix",
         "_opening",
         "_prefix",
+        "_running",
         "_tail",
     )
 
@@ -41,14 +87,16 @@ class Template:
         new_prefix: bytes,
         new_suffix: bytes,
         framing: int,
+        running: RunningRecord | None = None,
     ) -> None:
         """``prefix`` text ``joint`` record ``tail``, the quotes belonging to the outer parts.
 
         Without a record, ``joint`` is empty and ``tail`` begins with the closing quote.
         ``new_prefix`` text ``new_suffix`` is what is handed out for it. ``framing``: bytes of the
-        event that are not its payload.
+        event that are not its payload. ``running``: how the record goes on, if that is known.
         """
         self._prefix = prefix
+        self._running = running
         self._joint = joint
         self._tail = tail
         self._framing = framing
@@ -65,36 +113,50 @@ class Template:
         """
         if not block.startswith(self._prefix) or not block.endswith(self._tail):
             return None
-        record = None
+        if self._joint:
+            return self._apply_with_record(block, observer)
         try:
-            if self._joint:
-                end = block.find(self._joint, self._opening + 1)
-                if end < 0:
-                    return None
-                text = _loads(block[self._opening : end + 1])
-                told = block[end + len(self._joint) : self._closing]
-                record = _loads(told)
-                if type(record) is not dict or told.find(b"\n") >= 0 or told.find(b"\r") >= 0:
-                    return None
-            else:
-                text = _loads(block[self._opening : self._closing])
+            text = _loads(block[self._opening : self._closing])
         except orjson.JSONDecodeError:
             return None
         if not text:
             return None
+        self._count(block, text, observer)
+        if not self._new_prefix:
+            return block
+        text_as_written = block[self._opening + 1 : self._closing - 1]
+        return b"%b%b%b" % (self._new_prefix, text_as_written, self._new_suffix)
+
+    def _apply_with_record(self, block: bytes, observer: AnswerObserver) -> bytes | None:
+        end = block.find(self._joint, self._opening + 1)
+        if end < 0:
+            return None
+        told = block[end + len(self._joint) : self._closing]
+        running = self._running
+        record: object = None
+        try:
+            text = _loads(block[self._opening : end + 1])
+            if running is None or not running.goes_on(told):
+                record = _loads(told)
+                if type(record) is not dict or _LF in told or _CR in told:
+                    return None
+        except orjson.JSONDecodeError:
+            return None
+        if not text:
+            return None
+        self._count(block, text, observer)
+        if type(record) is dict:
+            observer.recognised(record)
+        else:
+            observer.counted_on(told)
+        return b"%b%b%b" % (self._new_prefix, block[self._opening + 1 : end], self._new_suffix)
+
+    def _count(self, block: bytes, text: str, observer: AnswerObserver) -> None:
         observer.events += 1
         observer.payload_bytes += len(block) - self._framing
         meter = observer.meter
         meter.content_events += 1
         meter.content_bytes += len(text) if text.isascii() else len(text.encode())
-        if record is not None:
-            observer.recognised(record)
-            return self._new_prefix + block[self._opening + 1 : end] + self._new_suffix
-        if self._new_prefix:
-            return (
-                self._new_prefix + block[self._opening + 1 : self._closing - 1] + self._new_suffix
-            )
-        return block
 
 
 def learn(
@@ -126,6 +188,49 @@ def learn(
         new[: new_start + 1],
         new[new_end - 1 :],
         framing,
+        _running(block[record.value_start : record.value_end]),
+    )
+
+
+def _running(record: bytes) -> RunningRecord | None:
+    """How a record goes on that has its completion's tokens, and perhaps the total, once."""
+    told = _loads(record)
+    completion = _number(record, b'"completion_tokens":', told.get("completion_tokens"))
+    if completion is None:
+        return None
+    start, end = completion
+    digits = record[start:end]
+    if "total_tokens" not in told:
+        return RunningRecord(record[:start], b"", record[end:], digits, completion_first=True)
+    total = _number(record, b'"total_tokens":', told["total_tokens"])
+    if total is None:
+        return None
+    first, second = (completion, total) if start < total[0] else (total, completion)
+    return RunningRecord(
+        record[: first[0]],
+        record[first[1] : second[0]],
+        record[second[1] :],
+        digits,
+        completion_first=first is completion,
+    )
+
+
+def _number(record: bytes, key: bytes, value: object) -> tuple[int, int] | None:
+    """Where a member's number stands; None if that is not certain."""
+    start = record.find(key) + len(key)
+    if type(value) is not int or record.count(key) != 1 or _BACKSLASH in record:
+        return None
+    while record[start] == _SPACE:
+        start += 1
+    digits = b"%d" % value
+    end = start + len(digits)
+    return (start, end) if _is_number(digits) and record[start:end] == digits else None
+
+
+def _is_number(digits: bytes) -> bool:
+    """Whether it is a count of tokens as JSON writes one, of a size that is believed."""
+    return (
+        digits.isdigit() and len(digits) <= _DIGITS_MAX and (digits[0] != _ZERO or len(digits) == 1)
     )
 
 

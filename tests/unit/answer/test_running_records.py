@@ -38,3 +38,51 @@ def test_what_one_event_says_counts_though_later_ones_do_not_say_it(
     for number in range(1, EVENTS + 1):
         answer.feed(event(number, fields if number == at else {}))
     assert answer.usage == expected
+
+
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_the_largest_of_records_that_grow_and_shrink(
+    total: bool, separators: tuple[str, str]
+) -> None:
+    counts = (1, 9, 10, 11, 4, 99, 100, 7, 100, 100)
+    answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
+    for number, count in enumerate(counts):
+        fields = {"completion_tokens": count} | ({"total_tokens": 10 + count} if total else {})
+        block = event(number, fields)
+        payload = json.loads(block.removeprefix(b"data: "))
+        out = answer.feed(b"data: " + json.dumps(payload, separators=separators).encode() + b"\n\n")
+        del payload["usage"]
+        assert json.loads(out.removeprefix(b"data: ")) == payload
+        assert answer.usage == Usage(10, 0, max(counts[: number + 1]))
+
+
+@pytest.mark.parametrize(
+    "record", [b"07", b"7.0", b"-7", b"", b"7e0", b'"7"', b"1234567890", b"7 7"]
+)
+def test_a_number_that_is_none_is_not_taken_for_one(record: bytes) -> None:
+    def block(text: bytes, count: bytes) -> bytes:
+        choices = b'"choices":[{"index":0,"delta":{"content":"%b"}}]' % text
+        usage = b'"usage":{"prompt_tokens":10,"total_tokens":11,"completion_tokens":%b}' % count
+        return b'data: {"id":"a",%b,%b}\n\n' % (choices, usage)
+
+    def fed(*blocks: bytes) -> AnswerPostprocessor:
+        answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
+        out = [answer.feed(block) for block in blocks]
+        shown.append(out[-1])
+        return answer
+
+    shown: list[bytes] = []
+    before = (block(b"x", b"1"), block(b"y", b"2"))
+    recognised = fed(*before, block(b"z", record))
+    parsed = fed(*before, b": no template is asked\n" + block(b"z", record))
+    assert shown[0] == shown[1].removeprefix(b": no template is asked\n")
+    assert recognised.usage == parsed.usage
+    assert recognised.content_events == parsed.content_events
+
+
+def test_a_record_that_changes_its_prompt_while_it_grows() -> None:
+    answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
+    for number, prompt in enumerate((10, 10, 12, 10, 11), 1):
+        answer.feed(event(number, {"prompt_tokens": prompt}))
+    assert answer.usage == Usage(12, 0, 5)
