@@ -49,11 +49,21 @@ _TRAILER_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff
 _NOT_IN_TRAILERS: Final = (b"content-length", b"transfer-encoding", b"host")
 _SIZE, _DATA, _TRAILER = "size", "data", "trailer"
 """What a ChunkedDecoder expects next: a size line, a chunk's data and its line end, the trailer."""
-_PLAIN_LINES: Final = [b""] * 4096
-"""By the length of a whole chunk: the size line that it begins with, as servers write it."""
-for _size in range(1, 4096 - 7):
-    _line = b"%x\r\n" % _size
-    _PLAIN_LINES[len(_line) + _size + 2] = _line
+_PLAIN_SIZES: Final = {b"%x\r\n" % size: size for size in range(1, 4096)}
+"""Size lines as servers write them, so that the usual one costs a look-up."""
+
+
+def _plain_lines() -> list[bytes]:
+    lines = [b""] * 4096
+    for line, size in _PLAIN_SIZES.items():
+        if len(line) + size + 2 < len(lines):
+            lines[len(line) + size + 2] = line
+    return lines
+
+
+_PLAIN_LINES: Final = _plain_lines()
+"""By the length of a whole chunk: the size line that it begins with."""
+_PLAIN_LINE_BYTES_MAX: Final = 5
 
 
 Head = TypeVar("Head")
@@ -341,8 +351,8 @@ class ChunkedDecoder:
     def feed(self, data: bytes) -> bytes:
         """The payload in ``data``. Raises ProtocolError on bad framing."""
         pieces: list[bytes] = []
-        position = 0
         plain = self.at_boundary
+        position = self._take_plain_chunks(data, pieces) if plain else 0
         while position < len(data) and not self.done:
             if self._left:
                 piece = data[position : position + self._left]
@@ -364,6 +374,19 @@ class ChunkedDecoder:
         self.whole = plain and self.at_boundary
         self.rest = data[position:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take_plain_chunks(self, data: bytes, pieces: list[bytes]) -> int:
+        """Append the payloads of the whole, plainly framed chunks that ``data`` begins with, and tell
+        where they end. What it does not take is for the slower reading."""
+        position = 0
+        while position < len(data):
+            start = data.find(b"\n", position, position + _PLAIN_LINE_BYTES_MAX) + 1
+            size = _PLAIN_SIZES.get(data[position:start]) if start else None
+            if size is None or data[start + size : start + size + 2] != b"\r\n":
+                break
+            pieces.append(data[start : start + size])
+            position = start + size + 2
+        return position
 
     def _on_line(self, line: bytes) -> bool:
         """Take one line of framing; whether it is part of a plainly framed, not last chunk."""
