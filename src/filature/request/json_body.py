@@ -53,6 +53,35 @@ def load_object(body: bytes, limits: RequestLimits) -> tuple[bytes, dict[str, An
     return body, parsed
 
 
+def has_distinct_keys(body: bytes, parsed: dict[str, Any]) -> bool:
+    """Whether it is proven that no object in ``body``, which says ``parsed``, has a key twice.
+
+    A parser keeps one of two equal keys, so that what it read has fewer strings than are written.
+    Where a string may end in a backslash it is not known how many are written: nothing is proven.
+    """
+    quotes = body.count(b'"')
+    if _BACKSLASH in body:
+        if body.find(b"\\\\") >= 0:
+            return False
+        quotes -= body.count(b'\\"')
+    return quotes == 2 * _strings_in(parsed)
+
+
+def _strings_in(value: Any) -> int:
+    """Keys and texts; nesting is bounded by ``load_object``."""
+    if type(value) is str:
+        return 1
+    strings = 0
+    if type(value) is dict:
+        strings = len(value)
+        for inner in value.values():
+            strings += 1 if type(inner) is str else _strings_in(inner)
+    elif type(value) is list:
+        for inner in value:
+            strings += 1 if type(inner) is str else _strings_in(inner)
+    return strings
+
+
 def refuse_duplicates(body: bytes, start: int, prefix: str, distinct: int) -> None:
     """Raise InvalidRequest when the object at ``start`` has a key twice.
 

@@ -12,8 +12,13 @@ from filature.request.chat import CHAT
 from filature.request.cocoon import COCOON_FIELDS, COCOON_RULES
 from filature.request.completions import COMPLETIONS
 from filature.request.embeddings import EMBEDDINGS
-from filature.request.fields import STREAM_OPTIONS, prompt_count
-from filature.request.json_body import key_text, load_object, refuse_duplicates
+from filature.request.fields import prompt_count
+from filature.request.json_body import (
+    has_distinct_keys,
+    key_text,
+    load_object,
+    refuse_duplicates,
+)
 from filature.request.limits import RequestLimits
 from filature.request.prompt_size import BYTES_PER_ID, PromptSize, measure_prompt
 from filature.request.responses import RESPONSES
@@ -35,9 +40,6 @@ _SEARCHED_KEYS_MAX: Final = 48
 _BACKSLASH: Final = 0x5C  # looked for as a number: `in` with bytes is several times as slow
 _ESCAPED_ASCII: Final = re.compile(rb"\\u00[2-7]")
 """By which a key can be written so that a search does not find it."""
-
-
-_STREAM_OPTION_TOKENS: Final = {name: f'"{name}"'.encode() for name in STREAM_OPTIONS}
 
 
 class _Known:
@@ -79,10 +81,12 @@ class ParsedRequest:
 
     __slots__ = (
         "_prompt_size",
+        "_searchable",
         "best_of",
         "body",
         "continuous_usage",
         "dialect",
+        "distinct",
         "enable_debug",
         "fields",
         "has_cocoon_fields",
@@ -95,7 +99,6 @@ class ParsedRequest:
         "prompts",
         "request_guid",
         "rules",
-        "searchable",
         "stream",
         "timeout_s",
     )
@@ -107,8 +110,6 @@ class ParsedRequest:
         limits: RequestLimits,
         body: bytes,
         fields: dict[str, Any],
-        *,
-        searchable: bool,
     ) -> None:
         self.dialect = dialect
         self.rules = rules
@@ -117,8 +118,9 @@ class ParsedRequest:
         """As the client sent it, without a byte order mark."""
         self.fields = fields
         """What ``body`` says."""
-        self.searchable = searchable
-        """Each key's first occurrence with a colon, in all of ``body``, is the top level's."""
+        self.distinct = has_distinct_keys(body, fields)
+        """It is proven that no object in ``body`` has a key twice."""
+        self._searchable: bool | None = None
         self.model: str = fields["model"]
         self.stream = rules.streams and fields.get("stream") is True
         self.n = 1
@@ -143,6 +145,15 @@ class ParsedRequest:
     def __repr__(self) -> str:
         """Nothing of what was asked."""
         return f"<ParsedRequest {self.dialect} model={self.model!r} stream={self.stream}>"
+
+    @property
+    def searchable(self) -> bool:
+        """Each key's first occurrence with a colon, in all of ``body``, is the top level's."""
+        searchable = self._searchable
+        if searchable is None:
+            known = _TABLES[self.dialect].known
+            searchable = self._searchable = _is_searchable(self.body, self.fields, known)
+        return searchable
 
     @property
     def prompt_size(self) -> PromptSize:
@@ -196,12 +207,12 @@ def parse_request(dialect: Dialect, body: bytes, limits: RequestLimits) -> Parse
     for required in rules.required:
         if fields.get(required[0]) is None:
             _check_instead(fields, required)
-    searchable = _check_fields(body, fields, known, strict=limits.strict)
-    if not searchable:
+    _check_fields(fields, known, strict=limits.strict)
+    request = ParsedRequest(dialect, rules, limits, body, fields)
+    if not request.distinct and not request.searchable:
         refuse_duplicates(body, 0, "", len(fields))
     if limits.strict:
         _check_strictly(rules, fields)
-    request = ParsedRequest(dialect, rules, limits, body, fields, searchable=searchable)
     if dialect.has_choices:
         request.n, request.best_of = _choices(fields, limits)
     if rules.prompts:
@@ -215,31 +226,36 @@ def parse_request(dialect: Dialect, body: bytes, limits: RequestLimits) -> Parse
     return request
 
 
-def _check_fields(
-    body: bytes, fields: dict[str, Any], known: dict[str, _Known], *, strict: bool
-) -> bool:
-    """Each value by its rule; whether it is proven that no key occurs twice at the top level.
+def _check_fields(fields: dict[str, Any], known: dict[str, _Known], *, strict: bool) -> None:
+    """Each value by its rule."""
+    for key, value in fields.items():
+        entry = known.get(key)
+        if entry is None:
+            _check_unknown(key, known, strict=strict)
+        elif value is not None:
+            entry.rule(value, key)
+
+
+def _is_searchable(body: bytes, fields: dict[str, Any], known: dict[str, _Known]) -> bool:
+    """Whether each key is found by its token, which proves that none occurs twice at the top level.
 
     A known key occurs in the text as its token, unless it is written with escapes. A token that
     occurs once is that key; so is one that occurs more often, as a value too, but only once before
     a colon. Otherwise nothing is proven.
     """
-    searchable = len(fields) <= _SEARCHED_KEYS_MAX and (
-        _BACKSLASH not in body or body.find(b"\\u00") < 0 or _ESCAPED_ASCII.search(body) is None
-    )
+    if len(fields) > _SEARCHED_KEYS_MAX:
+        return False
+    if _BACKSLASH in body and body.find(b"\\u00") >= 0 and _ESCAPED_ASCII.search(body) is not None:
+        return False
     count = body.count
-    for key, value in fields.items():
+    for key in fields:
         entry = known.get(key)
         if entry is None:
-            _check_unknown(key, known, strict=strict)
-            searchable = searchable and key.isidentifier() and key.isascii()
-            searchable = searchable and count(f'"{key}"'.encode()) == 1
-            continue
-        if searchable and count(entry.token) != 1:
-            searchable = len(entry.key.findall(body)) == 1
-        if value is not None:
-            entry.rule(value, key)
-    return searchable
+            if not (key.isidentifier() and key.isascii() and count(f'"{key}"'.encode()) == 1):
+                return False
+        elif count(entry.token) != 1 and len(entry.key.findall(body)) != 1:
+            return False
+    return True
 
 
 def _too_many_fields(what: str, param: str | None, limits: RequestLimits) -> InvalidRequest:
@@ -322,12 +338,7 @@ def _read_stream_options(request: ParsedRequest, options: dict[str, Any]) -> Non
         )
     if len(options) > request.limits.fields_max:
         raise _too_many_fields("stream_options", "stream_options", request.limits)
-    count = request.body.count
-    proven = request.searchable
-    for key in options:
-        token = _STREAM_OPTION_TOKENS.get(key)
-        proven = proven and token is not None and count(token) == 1
-    if not proven:
+    if not request.distinct:
         start = request.member("stream_options").value_start
         refuse_duplicates(request.body, start, "stream_options.", len(options))
     if request.dialect.has_choices:

@@ -63,9 +63,12 @@ def body_for_engine(
         _cap_tokens(request, values, cap)
     if request.has_cocoon_fields:
         removed |= COCOON_FIELDS.intersection(request.fields)
-    if removed or not request.searchable:
-        return edit_object(request.body, values, removed) if removed or values else request.body
-    return _with_values(request, values) if values else request.body
+    if not values and not removed:
+        return request.body
+    replaces = not request.fields.keys().isdisjoint(values)
+    if removed or (replaces and not request.searchable):
+        return edit_object(request.body, values, removed)
+    return _with_values(request, values)
 
 
 def _with_values(request: ParsedRequest, values: Values) -> bytes:

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from filature.errors import InvalidRequest, RequestTooLarge
-from filature.request.json_body import BYTE_ORDER_MARK, load_object, refuse_duplicates
+from filature.request.json_body import (
+    BYTE_ORDER_MARK,
+    has_distinct_keys,
+    load_object,
+    refuse_duplicates,
+)
 from filature.request.limits import RequestLimits
 
 LIMITS = RequestLimits()
@@ -218,3 +223,25 @@ def test_a_key_given_twice_is_named(body: bytes, param: str) -> None:
 )
 def test_no_key_is_given_twice(body: bytes) -> None:
     refuse_duplicates(body, 0, "", len(load(body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "proven"),
+    [
+        (b'{"a":"b","c":["d",{"e":1}],"f":{}}', True),
+        (b'{"a":"a","b":"a"}', True),
+        (rb'{"a":"say \"b\"\n","\u0062":"\ud800"}', True),
+        (rb'{"a":"\"","b":"\"\""}', True),
+        (b'{"a":1,"a":1}', False),
+        (b'{"a":"b","a":"c"}', False),
+        (rb'{"a":1,"\u0061":"\""}', False),
+        (b'{"a":{"b":1,"b":2}}', False),
+        (b'{"a":[{"b":"c","b":[]}]}', False),
+        (rb'{"a":"\\","b":1}', False),  # whether the quote is escaped is not looked at
+        (rb'{"a":"\\","a":"\""}', False),
+    ],
+)
+def test_that_keys_are_distinct_is_proven_by_the_number_of_quotes(
+    body: bytes, proven: bool
+) -> None:
+    assert has_distinct_keys(body, load(body)) is proven
