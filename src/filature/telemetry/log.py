@@ -36,32 +36,33 @@ class RequestLog:
 
     def __init__(self, stream: BinaryIO | None) -> None:
         self._stream = stream
-        self._records: list[UsageRecord] = []
-        self._batches: queue.Queue[list[UsageRecord] | None] = queue.Queue(BATCHES_WAITING_MAX)
+        self._lines: list[bytes] = []
+        self._batches: queue.Queue[list[bytes] | None] = queue.Queue(BATCHES_WAITING_MAX)
         self._writer: threading.Thread | None = None
         self.lines_dropped = 0
 
     def write(self, record: UsageRecord) -> None:
-        """Queue one record; it must not change any more."""
+        """Queue one record's line."""
         if self._stream is None:
             return
-        self._records.append(record)
-        if len(self._records) >= LINES_BUFFERED_MAX:
+        # written down here and not by the thread, which would hold the interpreter for a whole batch
+        self._lines.append(orjson.dumps(record.as_log_fields(), option=orjson.OPT_APPEND_NEWLINE))
+        if len(self._lines) >= LINES_BUFFERED_MAX:
             self.flush()
 
     def flush(self) -> None:
         """Hand what is queued to the thread; never waits."""
-        records = self._records
-        if not records:
+        lines = self._lines
+        if not lines:
             return
-        self._records = []
+        self._lines = []
         if self._writer is None:
             self._writer = threading.Thread(target=self._run, name="request-log", daemon=True)
             self._writer.start()
         try:
-            self._batches.put_nowait(records)
+            self._batches.put_nowait(lines)
         except queue.Full:
-            self.lines_dropped += len(records)
+            self.lines_dropped += len(lines)
 
     def close(self) -> None:
         """Write what is left, waiting no longer than CLOSE_S for the stream's reader."""
@@ -75,21 +76,19 @@ class RequestLog:
         self._writer = None
 
     def _run(self) -> None:
-        while (records := self._batches.get()) is not None:
-            self._write(records)
+        while (lines := self._batches.get()) is not None:
+            self._write(lines)
 
-    def _write(self, records: list[UsageRecord]) -> None:
+    def _write(self, lines: list[bytes]) -> None:
         stream = self._stream
         if stream is None:
-            self.lines_dropped += len(records)
+            self.lines_dropped += len(lines)
             return
-        newline = orjson.OPT_APPEND_NEWLINE
-        lines = b"".join([orjson.dumps(r.as_log_fields(), option=newline) for r in records])
         try:
-            stream.write(lines)
+            stream.write(b"".join(lines))
             stream.flush()
         except (OSError, ValueError) as error:  # the disk is full, the reader left, it was closed
-            self.lines_dropped += len(records)
+            self.lines_dropped += len(lines)
             self._stream = None
             logging.getLogger(__name__).warning("request log given up: %s", error)
 

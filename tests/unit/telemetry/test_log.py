@@ -64,7 +64,7 @@ def test_the_buffer_is_bounded() -> None:
     log = RequestLog(stream)
     for number in range(LINES_BUFFERED_MAX):
         log.write(record(number))
-    assert not log._records
+    assert not log._lines
     log.close()
     assert stream.getvalue().count(b"\n") == LINES_BUFFERED_MAX
 
