@@ -22,6 +22,8 @@ BATCHES_WAITING_MAX: Final = 16
 """Flushed batches that wait for the stream's reader; further ones are dropped."""
 CLOSE_S: Final = 2.0
 
+_dumps: Final = orjson.dumps  # a module's attributes are looked up at each use
+_NEWLINE: Final = orjson.OPT_APPEND_NEWLINE
 _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every LogRecord has; the others were given as ``extra``."""
 
@@ -36,8 +38,9 @@ class RequestLog:
 
     def __init__(self, stream: BinaryIO | None) -> None:
         self._stream = stream
-        self._lines: list[bytes] = []
-        self._batches: queue.Queue[list[bytes] | None] = queue.Queue(BATCHES_WAITING_MAX)
+        self._lines = bytearray()  # one piece of memory: to keep each line would cost cache misses
+        self._lines_kept = 0
+        self._batches: queue.Queue[bytearray | None] = queue.Queue(BATCHES_WAITING_MAX)
         self._writer: threading.Thread | None = None
         self.lines_dropped = 0
 
@@ -46,8 +49,9 @@ class RequestLog:
         if self._stream is None:
             return
         # written down here and not by the thread, which would hold the interpreter for a whole batch
-        self._lines.append(orjson.dumps(record.as_log_fields(), option=orjson.OPT_APPEND_NEWLINE))
-        if len(self._lines) >= LINES_BUFFERED_MAX:
+        self._lines += _dumps(record.as_log_fields(), None, _NEWLINE)
+        self._lines_kept += 1
+        if self._lines_kept >= LINES_BUFFERED_MAX:
             self.flush()
 
     def flush(self) -> None:
@@ -55,14 +59,15 @@ class RequestLog:
         lines = self._lines
         if not lines:
             return
-        self._lines = []
+        self._lines = bytearray()
+        self._lines_kept = 0
         if self._writer is None:
             self._writer = threading.Thread(target=self._run, name="request-log", daemon=True)
             self._writer.start()
         try:
             self._batches.put_nowait(lines)
         except queue.Full:
-            self.lines_dropped += len(lines)
+            self.lines_dropped += lines.count(b"\n")
 
     def close(self) -> None:
         """Write what is left, waiting no longer than CLOSE_S for the stream's reader."""
@@ -79,16 +84,16 @@ class RequestLog:
         while (lines := self._batches.get()) is not None:
             self._write(lines)
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: bytearray) -> None:
         stream = self._stream
         if stream is None:
-            self.lines_dropped += len(lines)
+            self.lines_dropped += lines.count(b"\n")
             return
         try:
-            stream.write(b"".join(lines))
+            stream.write(lines)
             stream.flush()
         except (OSError, ValueError) as error:  # the disk is full, the reader left, it was closed
-            self.lines_dropped += len(lines)
+            self.lines_dropped += lines.count(b"\n")
             self._stream = None
             logging.getLogger(__name__).warning("request log given up: %s", error)
 
