@@ -64,10 +64,15 @@ def cost_of(usage: Usage, tariff: Tariff) -> Cost:
     completion = (
         usage.completion - usage.reasoning
     ) * tariff.completion + usage.reasoning * tariff.reasoning
-    coefficient = tariff.coefficient
-    prompt_nano = -(-prompt * coefficient // _DIVISOR)
-    both_nano = -(-(prompt + completion) * coefficient // _DIVISOR)
+    prompt_nano = _rounded_up(prompt, tariff.coefficient)
+    both_nano = _rounded_up(prompt + completion, tariff.coefficient)
     return Cost(prompt_nano, both_nano - prompt_nano, tariff.request + both_nano)
+
+
+def _rounded_up(amount: int, coefficient: int) -> int:
+    if coefficient == COEFFICIENT_ONE:  # the same, without a product that needs a large integer
+        return -(-amount // _TOKENS_PER_PRICE)
+    return -(-amount * coefficient // _DIVISOR)
 
 
 def credits_text(nano: int) -> bytes:

@@ -20,6 +20,7 @@ from filature.wire.documents import (
     parse_json,
 )
 
+_loads: Final = orjson.loads  # a module's attributes are looked up at each use
 _USAGE_PATH: Final = ("usage",)
 _NEEDED: Final = frozenset({b'"usage"', b'"error"', b'"model"', b'"object"', b'"type"'})
 _VALUE: Final = re.compile(
@@ -69,7 +70,7 @@ class DocumentWriter:
         if splitter is None:
             if data.startswith(b"{") and data.endswith(b"}") and len(data) <= PARSED_BYTES_MAX:
                 try:
-                    payload = orjson.loads(data)
+                    payload = _loads(data)
                 except orjson.JSONDecodeError:
                     pass  # several documents, or half of one
                 else:

@@ -17,6 +17,7 @@ from filature.request.rules import shown, shown_name
 from filature.wire.members import members
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_loads: Final = orjson.loads  # a module's attributes are looked up at each use
 _BACKSLASH: Final = 0x5C  # looked for as a number: `in` with bytes is several times as slow
 _INT64_CHARS: Final = 20
 """A longer integer is read as a double, as orjson does: Python's own would take quadratic time."""
@@ -39,7 +40,7 @@ def load_object(body: bytes, limits: RequestLimits) -> tuple[bytes, dict[str, An
     if len(body) > limits.values_max:
         _check_values(body, limits)
     try:
-        parsed = orjson.loads(body)
+        parsed = _loads(body)
     except orjson.JSONDecodeError:
         body = body.removeprefix(BYTE_ORDER_MARK)  # RFC 8259, 8.1: may be ignored on reading
         parsed = _second_opinion(body, limits)

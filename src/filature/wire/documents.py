@@ -16,6 +16,7 @@ DOCUMENT_BYTES_MAX: Final = 128 * 1024 * 1024
 PARSED_BYTES_MAX: Final = 2 * 1024 * 1024
 """A larger document is not turned into objects, which would take many times its size."""
 
+_loads: Final = orjson.loads  # a module's attributes are looked up at each use
 _KEYS_MAX: Final = 256  # of the top-level strings remembered for a document
 _SPACES: Final = re.compile(rb"[ \t\r\n]*+")
 _STRUCTURE: Final = re.compile(rb'["{}\[\]]')
@@ -57,7 +58,7 @@ def parse_json(text: bytes) -> object:
     to decide.
     """
     try:
-        return orjson.loads(text)
+        return _loads(text)
     except orjson.JSONDecodeError:
         pass
     try:
