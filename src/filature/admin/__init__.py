@@ -1,1 +1,1 @@
-"""The control plane, on its own port: metrics and health now, the operator's API later."""
+"""The control plane, on its own port: metrics, health, and the operator's API over a store."""

@@ -1,24 +1,27 @@
-"""The admin port: ``/metrics`` and ``/health``, in the proxy's event loop. No answer passes here."""
+"""The admin port: serves the admin application in the proxy's event loop. No answer of an engine passes here."""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from fastapi import FastAPI
 
-from filature.telemetry.metrics import CONTENT_TYPE, Metrics
+from filature.admin.app import create_app
+from filature.store.store import Store
+from filature.telemetry.metrics import Metrics
+
+CONNECTIONS_MAX: Final = 256
+"""Open ones and requests at once; above it 503 is answered."""
 
 
 class AdminServer:
-    """Serves one process's metrics.
+    """Serves one process's metrics and health to all, and the API over ``store`` for ``token``.
 
-    ``health`` gives more that ``/health`` shows; it answers 200 as long as the process lives.
-    ``port`` 0 takes a free one; after ``start`` it is the one taken.
+    ``health`` gives more that ``/health`` shows; it answers 200 as long as the process lives. Without a store there
+    is no API. ``port`` 0 takes a free one; after ``start`` it is the one taken.
     """
 
     def __init__(
@@ -27,13 +30,13 @@ class AdminServer:
         host: str,
         port: int,
         *,
+        store: Store | None = None,
+        token: str | None = None,
         health: Callable[[], dict[str, object]] = dict,
     ) -> None:
         self.host = host
         self.port = port
-        self._metrics = metrics
-        self._registry = metrics.registry()
-        self._health = health
+        self._application = create_app(store, token=token, metrics=metrics, health=health)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -47,6 +50,7 @@ class AdminServer:
             access_log=False,
             lifespan="off",
             server_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
@@ -60,18 +64,8 @@ class AdminServer:
         await self._serving
         self._server = self._serving = None
 
-    def application(self) -> Starlette:
-        return Starlette(
-            routes=[Route("/metrics", self._show_metrics), Route("/health", self._show_health)],
-            exception_handlers={404: _not_found},
-        )
-
-    async def _show_metrics(self, request: Request) -> Response:
-        body = self._metrics.exposition(self._registry)
-        return Response(body, headers={"content-type": CONTENT_TYPE})
-
-    async def _show_health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"} | self._health())
+    def application(self) -> FastAPI:
+        return self._application
 
 
 class _Server(uvicorn.Server):
@@ -94,7 +88,3 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise OSError(error.errno, f"{host}:{port} for the admin port: {error.strerror}") from None
     return listener
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("not found; here are /metrics and /health\n", status_code=404)

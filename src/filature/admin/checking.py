@@ -1,0 +1,173 @@
+"""Whether a store's ledger is sound: what is stored, what the process holds in memory, and both beside each other.
+
+The rules are ``ledger.invariants``'. What is here is when to look, while requests go on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from filature.errors import StoreError
+from filature.ledger.accounts import Account
+from filature.ledger.invariants import (
+    Invariant,
+    Violation,
+    check_accounts,
+    check_holds,
+    check_ledger,
+    check_sides,
+)
+from filature.ledger.transfers import Transfer, TransferKind
+from filature.store.embedded import EmbeddedLedger
+from filature.store.ledger_rows import read_accounts, read_transfers
+from filature.store.schema import usage_records
+from filature.store.store import Store
+from filature.units import AccountId, HoldId, TransferId
+
+_FETCHED = 1000
+Totals = dict[AccountId, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was looked at, and what is wrong."""
+
+    accounts: int
+    transfers: int
+    holds: int
+    usage_records: int
+    violations: list[Violation]
+
+
+class _Stored(NamedTuple):
+    totals: Totals
+    transfers: int
+    charged: frozenset[str]
+    """The ids of transfers: a hold of one of them is over."""
+    usage_records: int
+    violations: list[Violation]
+
+
+async def check_store(store: Store) -> Report:
+    """All invariants, over everything stored and the open holds. Raises StoreError when it cannot be read.
+
+    An account's totals only grow. So those in memory before everything was stored, those stored, and
+    those in memory after they were read must not fall; where nothing happened meanwhile they are equal.
+    """
+    ledger = store.ledger
+    if ledger.failing is not None:
+        raise StoreError(f"The ledger cannot be written to now: {ledger.failing}")
+    before = _totals(ledger)
+    await ledger.flush()
+    stored = await store.reader.read(_check_stored)
+    violations = [
+        *stored.violations,
+        *_check_memory(ledger, stored.charged),
+        *_check_between(before, stored.totals, "memory", "the database"),
+        *_check_between(stored.totals, _totals(ledger), "the database", "memory"),
+    ]
+    return Report(
+        accounts=len(stored.totals),
+        transfers=stored.transfers,
+        holds=len(ledger.state.holds),
+        usage_records=stored.usage_records,
+        violations=violations,
+    )
+
+
+def _totals(ledger: EmbeddedLedger) -> Totals:
+    accounts = ledger.state.accounts.values()
+    return {account.id: (account.debits, account.credits) for account in accounts}
+
+
+def _check_stored(connection: Connection) -> _Stored:
+    """What is stored at one moment."""
+    if connection.dialect.name == "postgresql":
+        connection.execution_options(isolation_level="REPEATABLE READ")
+    accounts: list[Account] = read_accounts(connection)
+    transfers = list(read_transfers(connection))
+    violations = check_ledger(accounts, transfers)
+    usage_records = 0
+    checked = _UsageCheck(transfers)
+    for count, found in checked.read(connection):
+        usage_records += count
+        violations += found
+    return _Stored(
+        {account.id: (account.debits, account.credits) for account in accounts},
+        len(transfers),
+        frozenset(transfer.id for transfer in transfers),
+        usage_records,
+        violations,
+    )
+
+
+class _UsageCheck:
+    """Whether each usage record that is kept tells the cost that was charged.
+
+    A charge that was corrected may be told as it was, or as what is left of it.
+    """
+
+    def __init__(self, transfers: list[Transfer]) -> None:
+        self._charges: dict[TransferId, Transfer] = {}
+        self._corrected: dict[TransferId, int] = {}
+        for transfer in transfers:
+            if transfer.kind is TransferKind.CHARGE:
+                self._charges[transfer.id] = transfer
+            elif transfer.corrects is not None:
+                before = self._corrected.get(transfer.corrects, 0)
+                self._corrected[transfer.corrects] = before + transfer.amount
+
+    def read(self, connection: Connection) -> Iterator[tuple[int, list[Violation]]]:
+        """How many records were read, and what is wrong with them; some at a time."""
+        table = usage_records.c
+        query = select(table.id, table.account, table.total_cost)
+        result = connection.execute(query, execution_options={"yield_per": _FETCHED})
+        for rows in result.partitions():
+            wrong = []
+            for request, account, cost in rows:
+                message = self._message(TransferId(request), account, cost)
+                if message:
+                    wrong.append(Violation(Invariant.ONE_OUTCOME, request, message))
+            yield len(rows), wrong
+
+    def _message(self, request: TransferId, account: str, cost: int) -> str:
+        charge = self._charges.get(request)
+        if charge is None:
+            return f"its usage record says {cost}, and nothing was charged" if cost else ""
+        left = charge.amount - self._corrected.get(request, 0)
+        if not left <= cost <= charge.amount:
+            return f"its usage record says {cost}, {left} was charged"
+        if account != charge.debit:
+            return f"its usage record is of {account}, {charge.debit} was charged"
+        return ""
+
+
+def _check_memory(ledger: EmbeddedLedger, charged: frozenset[str]) -> Iterator[Violation]:
+    """Balances and open holds as they are now; no hold is open whose charge was stored before."""
+    accounts = list(ledger.state.accounts.values())
+    holds = list(ledger.state.holds.values())
+    yield from check_accounts(accounts)
+    yield from check_sides(accounts, holds)
+    yield from check_holds(accounts, holds)
+    for hold in holds:
+        if hold.id in charged:
+            yield Violation(Invariant.ONE_OUTCOME, HoldId(hold.id), "open and charged")
+
+
+def _check_between(
+    earlier: Totals, later: Totals, earlier_name: str, later_name: str
+) -> Iterator[Violation]:
+    """Debits and credits never fall from one look to the next."""
+    for account, (debits, credits_) in earlier.items():
+        found = later.get(account)
+        if found is None:
+            message = f"it is in {earlier_name} and not in {later_name}"
+            yield Violation(Invariant.BALANCES, account, message)
+        elif found[0] < debits or found[1] < credits_:
+            message = (
+                f"debits and credits {(debits, credits_)} in {earlier_name}, then {found} in "
+                f"{later_name}"
+            )
+            yield Violation(Invariant.BALANCES, account, message)

@@ -1,0 +1,112 @@
+"""Usage records over HTTP: one, the latest, and their sums. They are those that clients see, of all accounts."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Query, Response
+
+from filature.admin.accounts import account_id
+from filature.admin.amounts import credits_of
+from filature.admin.models import Listed, UsageSum
+from filature.errors import NotFound
+from filature.store.store import Store
+from filature.store.usage import LIST_MAX, Group
+from filature.telemetry.record import UsageRecord
+
+ID_CHARS_MAX: Final = 128
+_DAY_S: Final = 86_400
+_RECORD: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "A usage record as GET /v1/usage/{request_id} shows it",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+_RECORDS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "A list of usage records",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+
+
+class Usage:
+    """The routes of ``/usage``."""
+
+    def __init__(self, store: Store) -> None:
+        self._usage = store.usage
+
+    def router(self) -> APIRouter:
+        router = APIRouter(tags=["usage"])
+        router.add_api_route("/usage", self.index, methods=["GET"], responses=_RECORDS)
+        router.add_api_route("/usage/sums", self.sums, methods=["GET"])
+        router.add_api_route("/usage/{request}", self.show, methods=["GET"], responses=_RECORD)
+        return router
+
+    async def index(
+        self,
+        account: str | None = None,
+        model: str | None = None,
+        outcome: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
+    ) -> Response:
+        """The latest first: those of requests that began from ``since_ms`` on and before ``until_ms``."""
+        records = await self._usage.list(
+            account=None if account is None else account_id(account),
+            model=model,
+            outcome=outcome,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            limit=limit,
+        )
+        shown = [UsageRecord.from_log(orjson.dumps(record)).as_dict() for record in records]
+        return _json({"object": "list", "data": shown, "has_more": len(shown) == limit})
+
+    async def show(self, request: str) -> Response:
+        found = None
+        if len(request) <= ID_CHARS_MAX and request.isprintable():
+            found = await self._usage.get(request)
+        if found is None:
+            raise NotFound(
+                f"There is no usage record {request[:ID_CHARS_MAX]!r}.",
+                param="request",
+                code="usage_not_found",
+            )
+        return _json(UsageRecord.from_log(found[1]).as_dict())
+
+    async def sums(
+        self,
+        by: Group,
+        account: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Listed[UsageSum]:
+        """Requests and costs per account, model, day (UTC) or outcome."""
+        sums = await self._usage.sums(
+            by,
+            account=None if account is None else account_id(account),
+            since_ms=since_ms,
+            until_ms=until_ms,
+        )
+        data = [
+            UsageSum(
+                name=_group_name(by, name), requests=count, cost=credits_of(cost), cost_nano=cost
+            )
+            for name, count, cost in sums
+        ]
+        return Listed(data=data)
+
+
+def _group_name(by: Group, name: str | int) -> str:
+    if by == "day":
+        return f"{datetime.fromtimestamp(int(name) * _DAY_S, UTC):%Y-%m-%d}"
+    if by == "account":
+        return str(name).partition(":")[2]
+    return str(name)
+
+
+def _json(content: dict[str, Any]) -> Response:
+    """By orjson, which writes the exact costs in records as they are."""
+    return Response(orjson.dumps(content), media_type="application/json")

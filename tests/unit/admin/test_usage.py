@@ -1,0 +1,47 @@
+from tests.unit.admin.api import NOW_MS, Api, charged, rich
+
+DAY_MS = 86_400_000
+
+
+async def test_records_are_shown_as_to_clients(api: Api) -> None:
+    await rich(api)
+    await charged(api, "r1", 123)
+    shown = await api.ask("GET", "/usage/r1")
+    assert (shown["id"], shown["object"], shown["account"]) == ("r1", "usage_record", "alice")
+    assert shown["usage"]["total_cost"] == 123
+    assert '"cost":0.000000123' in (await api.client.get("/admin/v1/usage/r1")).text
+    for path in ("/usage/r2", "/usage/a%00b"):
+        assert (await api.refused("GET", path, status=404))["code"] == "usage_not_found"
+
+
+async def test_the_latest_come_first_and_filters_hold(api: Api) -> None:
+    await rich(api)
+    await charged(api, "r1", 1)
+    await charged(api, "r2", 2, started_ms=NOW_MS + 5, model="other")
+    await charged(api, "r3", 3, started_ms=NOW_MS + DAY_MS)
+
+    async def ids(query: str) -> list[str]:
+        return [each["id"] for each in (await api.ask("GET", f"/usage{query}"))["data"]]
+
+    assert await ids("") == ["r3", "r2", "r1"]
+    assert await ids("?model=other&account=alice&outcome=completed") == ["r2"]
+    assert await ids(f"?since_ms={NOW_MS + 5}&until_ms={NOW_MS + DAY_MS}") == ["r2"]
+    assert await ids("?account=bob") == []
+    assert (await api.ask("GET", "/usage?limit=2"))["has_more"]
+    assert (await api.refused("GET", "/usage?limit=0"))["param"] == "limit"
+
+
+async def test_sums(api: Api) -> None:
+    await rich(api)
+    await charged(api, "r1", 1)
+    await charged(api, "r2", 2, started_ms=NOW_MS + DAY_MS, model="other")
+
+    async def sums(query: str) -> list[tuple[str, int, int]]:
+        answer = (await api.ask("GET", f"/usage/sums{query}"))["data"]
+        return [(each["name"], each["requests"], each["cost_nano"]) for each in answer]
+
+    assert await sums("?by=account") == [("alice", 2, 3)]
+    assert await sums("?by=day") == [("2026-07-01", 1, 1), ("2026-07-02", 1, 2)]
+    assert await sums(f"?by=model&since_ms={NOW_MS + 1}") == [("other", 1, 2)]
+    assert await sums("?by=outcome&account=bob") == []
+    assert (await api.refused("GET", "/usage/sums?by=colour"))["param"] == "by"
