@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from filature import __version__
-from filature.cli import demo_engine, postprocess, up
+from filature.cli import account, db, demo_engine, key, ledger, postprocess, price, up, usage
 
 app = typer.Typer(
     name="filature",
@@ -32,7 +32,7 @@ def _options(
     """Options of all commands."""
 
 
-for _group in (up, postprocess, demo_engine):
+for _group in (up, account, key, price, usage, ledger, db, postprocess, demo_engine):
     _group.register(app)
 
 if __name__ == "__main__":
