@@ -18,6 +18,7 @@ from filature.admin.models import (
     BalanceLine,
     BalanceShown,
     CheckShown,
+    IdInPath,
     Listed,
     MovementAsked,
     TransferShown,
@@ -137,11 +138,11 @@ class LedgerRoutes:
         data = [shown for _, shown in page[:limit]]
         return Listed(data=data, has_more=len(page) > limit)
 
-    async def show(self, transfer: str) -> TransferShown:
+    async def show(self, transfer: IdInPath) -> TransferShown:
         return await self._transfer(TransferId(transfer))
 
     async def correct(
-        self, transfer: str, asked: MovementAsked, response: Response
+        self, transfer: IdInPath, asked: MovementAsked, response: Response
     ) -> TransferShown:
         """Reverse a part of a transfer, or all of it, by another; ids as in a top-up."""
         amount = needed_amount(asked.amount, asked.amount_nano, "amount")

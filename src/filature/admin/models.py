@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from filature.admin.amounts import CREDITS_PATTERN, both, time_of
@@ -23,6 +24,9 @@ def _one_line(text: str) -> str:
 OneLine = Annotated[str, Field(max_length=500), AfterValidator(_one_line)]
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_one_line)]
 Id = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
+OneLineAsked = Annotated[OneLine | None, Query()]
+IdInPath = Annotated[Id, Path()]
+NameInPath = Annotated[Name, Path()]
 Credits = Annotated[
     str,
     Field(

@@ -1,9 +1,9 @@
 """Prices over HTTP: set, withdrawn and imported; aliases; coefficients of engines."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from sqlalchemy import Connection, select
 
 from filature.admin.amounts import amount_of, needed_amount
@@ -15,8 +15,8 @@ from filature.admin.models import (
     ImportAsked,
     ImportShown,
     Listed,
-    Name,
     NamedAliasAsked,
+    NameInPath,
     PriceAsked,
     PriceShown,
     Removed,
@@ -25,8 +25,6 @@ from filature.errors import FilatureError, InvalidRequest, NotFound
 from filature.store.prices import COEFFICIENT_MAX, ModelPrice
 from filature.store.schema import tariffs
 from filature.store.store import Store
-
-NamedInPath = Annotated[Name, Path()]
 
 _VERSION_PARTS = ("version", "created_ms", "model")
 
@@ -59,7 +57,7 @@ class Prices:
         """The prices in force, by model."""
         return Listed(data=[PriceShown.of(price) for price in self._book.current()])
 
-    async def show(self, model: NamedInPath) -> Listed[PriceShown]:
+    async def show(self, model: NameInPath) -> Listed[PriceShown]:
         """All versions of a model's price, the latest first; a withdrawn one says when it was."""
 
         def versions(connection: Connection) -> "list[PriceShown]":
@@ -72,11 +70,11 @@ class Prices:
             raise NotFound(f"{model!r} has no price.", param="model", code="price_not_found")
         return Listed(data=data)
 
-    async def set(self, model: NamedInPath, asked: PriceAsked) -> PriceShown:
+    async def set(self, model: NameInPath, asked: PriceAsked) -> PriceShown:
         """A new version of the model's price, for requests that are admitted from now on."""
         return PriceShown.of(await self._book.set(model, **_amounts(asked)))
 
-    async def withdraw(self, model: NamedInPath) -> Removed:
+    async def withdraw(self, model: NameInPath) -> Removed:
         """The model has no price of its own any more."""
         await self._book.withdraw(model)
         return Removed(id=model)
@@ -138,12 +136,12 @@ class Prices:
         named = sorted(self._book.aliases.items())
         return Listed(data=[AliasShown(alias=alias, model=model) for alias, model in named])
 
-    async def set_alias(self, alias: NamedInPath, asked: AliasAsked) -> AliasShown:
+    async def set_alias(self, alias: NameInPath, asked: AliasAsked) -> AliasShown:
         """Let clients call a model by this name."""
         await self._book.set_alias(alias, asked.model)
         return AliasShown(alias=alias, model=asked.model)
 
-    async def remove_alias(self, alias: NamedInPath) -> Removed:
+    async def remove_alias(self, alias: NameInPath) -> Removed:
         await self._book.remove_alias(alias)
         return Removed(id=alias)
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from filature.admin.accounts import account_id
 from filature.admin.amounts import credits_of
-from filature.admin.models import Listed, UsageSum
+from filature.admin.models import Listed, OneLineAsked, UsageSum
 from filature.errors import NotFound
 from filature.store.store import Store
 from filature.store.usage import LIST_MAX, Group
@@ -45,9 +45,9 @@ class Usage:
 
     async def index(
         self,
-        account: str | None = None,
-        model: str | None = None,
-        outcome: str | None = None,
+        account: OneLineAsked = None,
+        model: OneLineAsked = None,
+        outcome: OneLineAsked = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
@@ -79,7 +79,7 @@ class Usage:
     async def sums(
         self,
         by: Group,
-        account: str | None = None,
+        account: OneLineAsked = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
     ) -> Listed[UsageSum]:

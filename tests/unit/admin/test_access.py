@@ -114,3 +114,13 @@ async def test_without_a_store_there_is_no_api() -> None:
         assert (await client.get("/health")).json() == {"status": "ok", "role": "worker"}
         for path in ("/admin/v1/accounts", "/admin/v1/openapi.json", "/metrics"):
             assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/usage?model=a%00", "/usage?account=%1b", "/ledger/transfers/a%00", "/prices/a%00"],
+)
+async def test_what_no_name_can_have_is_not_looked_for(api: Api, path: str) -> None:
+    """PostgreSQL would not take it, either."""
+    error = await api.refused("GET", path)
+    assert "printable" in error["message"]
