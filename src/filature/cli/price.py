@@ -148,7 +148,7 @@ def unalias(session: Session, name: Annotated[str, typer.Argument(help="The alia
 
 def coefficient(
     session: Session,
-    engine: Annotated[str, typer.Argument(help="The engine's name: its host:port.")],
+    engine: Annotated[str, typer.Argument(help="The engine's name: its URL, http://host:port.")],
     value: Annotated[str, typer.Argument(help="What prices are multiplied by: 1.5")],
     model: Annotated[str, typer.Option(help="For this model alone.")] = "*",
 ) -> None:

@@ -11,8 +11,8 @@
     gpt-4o-mini = "Qwen/Qwen3-8B"
 
     [coefficients]                 of an engine, for all its models or for some
-    "10.0.0.7:8000" = 1.5
-    "10.0.0.8:8000" = { "*" = 1.0, "Qwen/Qwen3-8B" = 0.9 }
+    "http://10.0.0.7:8000" = 1.5
+    "http://10.0.0.8:8000" = { "*" = 1.0, "Qwen/Qwen3-8B" = 0.9 }
 
 JSON is built alike. CSV has prices only, a row each, and a head: ``model,in,cached,out,…``.
 """

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -47,8 +46,8 @@ class Api:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Api]:
-    store = await Store.open(f"sqlite:///{folder}/f.db", lambda: NOW_MS)
+async def opened(url: str) -> AsyncIterator[Api]:
+    store = await Store.open(url, lambda: NOW_MS)
     app = create_app(store, token=TOKEN, clock=lambda: NOW_MS)
     try:
         async with httpx.AsyncClient(

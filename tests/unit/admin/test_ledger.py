@@ -80,21 +80,21 @@ class TestCheck:
         report = await api.ask("GET", "/ledger/check")
         assert report["violations"] == []
 
-    async def test_it_is_sound_at_every_moment_of_work(self, api: Api) -> None:
-        await rich(api)
+    async def test_it_is_sound_at_every_moment_of_work(self, either: Api) -> None:
+        await rich(either)
 
         async def work() -> None:
             for number in range(300):
-                await charged(api, f"r{number}", 1000 + number, fee_bp=700)
+                await charged(either, f"r{number}", 1000 + number, fee_bp=700)
 
         task = asyncio.create_task(work())
         checks = 0
         while not task.done() or not checks:
-            report = await api.ask("GET", "/ledger/check")
+            report = await either.ask("GET", "/ledger/check")
             assert report["violations"] == []
             checks += 1
         await task
-        assert (await api.ask("GET", "/ledger/check"))["transfers"] == 301
+        assert (await either.ask("GET", "/ledger/check"))["transfers"] == 301
 
     async def test_while_nothing_can_be_stored_it_says_so(self, api: Api) -> None:
         api.store.writer.failing = "the disk is full"
@@ -122,13 +122,13 @@ class TestExport:
         behind = await api.client.get(f"/admin/v1/ledger/export?after_seq={rows[3]['seq']}")
         assert [json.loads(line)["id"] for line in behind.text.splitlines()] == ["r3", "r4"]
 
-    async def test_one_accounts_as_csv(self, api: Api) -> None:
-        await rich(api)
-        await charged(api, "r", 1000)
-        await api.ask("POST", "/accounts", {"name": "bob"}, 201)
+    async def test_one_accounts_as_csv(self, either: Api) -> None:
+        await rich(either)
+        await charged(either, "r", 1000)
+        await either.ask("POST", "/accounts", {"name": "bob"}, 201)
         note = {"amount": "1", "id": "b", "note": 'said "hi", twice'}
-        await api.ask("POST", "/accounts/bob/top-up", note, 201)
-        answer = await api.client.get("/admin/v1/ledger/export?format=csv&account=bob")
+        await either.ask("POST", "/accounts/bob/top-up", note, 201)
+        answer = await either.client.get("/admin/v1/ledger/export?format=csv&account=bob")
         (row,) = csv.DictReader(io.StringIO(answer.text))
         assert (row["id"], row["note"], row["credit"]) == ("b", 'said "hi", twice', "client:bob")
         assert (row["amount"], row["amount_nano"], row["corrects"]) == ("1", "1000000000", "")

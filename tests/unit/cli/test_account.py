@@ -71,3 +71,10 @@ def test_options_may_stand_before_the_command_too(cli: Caller) -> None:
     cli.said("account", "create", "dave", "--database", database)
     assert (cli.folder / "third.db").exists()
     cli.failed("account", "show", "dave")
+
+
+def test_an_engine_by_url_is_a_worker_of_that_name(cli: Caller) -> None:
+    name = "http://10.0.0.1:8000/base"
+    cli.said("account", "create", name, "--worker")
+    assert cli.answer("account", "show", f"worker:{name}")["name"] == name
+    assert "has less than" in cli.failed("account", "payout", f"worker:{name}", "1")

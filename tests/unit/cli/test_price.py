@@ -38,13 +38,13 @@ def test_aliases(cli: Caller) -> None:
 
 
 def test_coefficients(cli: Caller) -> None:
-    assert rows(cli.said("price", "coefficient", "10.0.0.1:8000", "1.5")) == [
-        ["10.0.0.1:8000", "*", "1.5"]
+    assert rows(cli.said("price", "coefficient", "http://10.0.0.1:8000", "1.5")) == [
+        ["http://10.0.0.1:8000", "*", "1.5"]
     ]
-    cli.said("price", "coefficient", "10.0.0.1:8000", "0.9", "--model", MODEL)
+    cli.said("price", "coefficient", "http://10.0.0.1:8000", "0.9", "--model", MODEL)
     found = cli.answer("price", "show")["coefficients"]
     assert [(each["model"], each["coefficient"]) for each in found] == [("*", 1500), (MODEL, 900)]
-    assert "10.0.0.1:8000  Qwen/Qwen3-8B          0.9\n" in cli.said("price", "show")
+    assert "http://10.0.0.1:8000  Qwen/Qwen3-8B          0.9\n" in cli.said("price", "show")
     assert "VALUE: " in cli.failed("price", "coefficient", "e", "1.2345", status=2)
 
 
