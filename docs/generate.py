@@ -72,6 +72,8 @@ def _default(value: object) -> str:
     match value:
         case None | []:
             return ""
+        case Path():
+            return "`~/.local/share/filature`"  # the only one: of data_dir
         case bool():
             return f"`{str(value).lower()}`"
         case float() if value == int(value):

@@ -118,7 +118,7 @@ async def _replay(requests: list[bytes]) -> list[Trial]:
     free = asyncio.Semaphore(AT_ONCE)
     deadlines: dict[str, Any] = dict.fromkeys(("head_s", "idle_s", "body_idle_s"), DEADLINE_S)
     async with chain(says(json_answer(completion("hi"))), **deadlines) as running:
-        downstream = running.proxy._downstream
+        downstream = running.proxy.downstream
         downstream.service = _Watched(downstream.service, by_port)
 
         async def send(request: bytes) -> Trial:

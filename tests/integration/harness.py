@@ -17,14 +17,17 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from unittest.mock import patch
 
 from tests.integration.messages import DONE, event, get, json_answer, stream_answer
 
 from filature.proxy.app import Proxy
-from filature.proxy.settings import ProxySettings
+from filature.proxy.settings import DATABASE_FILE, ProxySettings
+from filature.store.database import Database
 
 WAIT_S: Final = 10.0
 """No test waits longer for anything: reaching it is a failure."""
@@ -378,13 +381,26 @@ class Chain:
             client.leave()
         try:
             async with asyncio.timeout(WAIT_S):
-                while self.proxy._downstream.connections:
+                while self.proxy.downstream.connections:
                     await asyncio.sleep(0.001)
+            store = self.proxy.store
+            assert store is not None
+            assert not store.ledger.state.holds, "money is still held"
         finally:
             await self.proxy.close()
         assert not self.unhandled, "\n".join(self.unhandled)
         assert self.running == 0, "a request is believed to be running"
         assert self.proxy._open.streams == 0, "a stream is believed to be open"
+
+
+@cache
+def _new_database() -> bytes:
+    """An SQLite file with the schema and nothing in it: making one takes longer than most tests."""
+    with TemporaryDirectory() as directory:
+        database = Database(f"sqlite:///{directory}/new.db")
+        database.upgrade()
+        database.close()
+        return database.path.read_bytes()
 
 
 @asynccontextmanager
@@ -402,7 +418,10 @@ async def chain(
                 await engine.start()
             stack.push_async_callback(engine.close)
         addresses = [*(engine.url + engine.suffix for engine in raw), *urls]
+        data_dir = Path(stack.enter_context(TemporaryDirectory(prefix="filature-")))
+        (data_dir / DATABASE_FILE).write_bytes(_new_database())
         given: dict[str, Any] = {
+            "data_dir": data_dir,
             "host": "127.0.0.1",
             "port": 0,
             "admin_port": 0,

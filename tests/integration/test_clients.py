@@ -84,7 +84,7 @@ async def test_a_slow_client_slows_its_own_stream_and_nothing_else() -> None:
         slow = await narrow(c)
         stop_reading(slow)
         slow.send(post(STREAM))
-        (connection,) = c.proxy._downstream.connections
+        (connection,) = c.proxy.downstream.connections
         last = -1
         async with asyncio.timeout(10):
             while flood.sent != last or not flood.sent:  # until the engine is held up, too
@@ -140,7 +140,7 @@ async def test_a_client_that_reads_a_little_now_and_then_is_not_stalled() -> Non
         for _ in range(20):  # longer than the deadline; the kernel's buffer hardly empties
             await asyncio.sleep(0.05)
             sipped += len(await loop.sock_recv(raw, 8192))
-        (connection,) = c.proxy._downstream.connections
+        (connection,) = c.proxy.downstream.connections
         assert connection.writing_paused
         assert sipped < 200_000
         assert not len(c.proxy.usage)
@@ -159,7 +159,7 @@ async def test_the_end_of_an_answer_that_nobody_takes_does_not_stay() -> None:
             stop_reading(client)
             client.send(post(CHAT, version=version))
         async with asyncio.timeout(5):
-            while c.proxy._downstream.connections or len(c.proxy.usage) < 2:
+            while c.proxy.downstream.connections or len(c.proxy.usage) < 2:
                 await asyncio.sleep(0.01)
         for record in c.proxy.usage._records.values():
             assert record.outcome == "completed"

@@ -39,8 +39,9 @@ async def test_a_chunked_request_body_is_put_together() -> None:
             CHAT_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\nX-Sum: 1\r\n\r\n"
         )
     assert answer.status == 200
-    assert engine.requests[0].body == body
-    assert engine.requests[0].headers["content-length"] == str(len(body))
+    sent = body[:-1] + b',"max_tokens":16384}'
+    assert engine.requests[0].body == sent
+    assert engine.requests[0].headers["content-length"] == str(len(sent))
     assert "transfer-encoding" not in engine.requests[0].headers
 
 
@@ -273,15 +274,15 @@ async def test_many_requests_to_a_client_that_reads_nothing_wait_in_bounds() -> 
     async with chain(client_stall_s=0.2) as c:
         client = await c.connect(limit=4096)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's
-        (connection,) = c.proxy._downstream.connections
-        asked = get("/v1/usage/none") * 500
+        (connection,) = c.proxy.downstream.connections
+        asked = get("/v1/nothing") * 500
         for _ in range(100):  # some 20 MB of answers
             client.send(asked)
             await asyncio.sleep(0)
             assert connection.transport.get_write_buffer_size() < 400_000
         assert len(connection._buffer) < 400_000
         async with asyncio.timeout(5):
-            while c.proxy._downstream.connections:
+            while c.proxy.downstream.connections:
                 await asyncio.sleep(0.01)
 
 

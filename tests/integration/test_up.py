@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -26,22 +27,24 @@ FILATURE = [sys.executable, "-m", "filature.cli.main"]
 WAIT_S = 30
 
 
-def environment() -> dict[str, str]:
+def environment(data_home: str) -> dict[str, str]:
     """Ours without settings of filature's, and with the filature that is tested here."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FILATURE_")}
-    return kept | {"PYTHONPATH": str(Path(filature.__file__).parents[1]), "NO_COLOR": "1"}
+    source = str(Path(filature.__file__).parents[1])
+    return kept | {"PYTHONPATH": source, "NO_COLOR": "1", "XDG_DATA_HOME": data_home}
 
 
 class Up:
     """A running ``filature up``; its output is read as it comes."""
 
     def __init__(self, *arguments: str) -> None:
+        self._data = TemporaryDirectory(prefix="filature-")
         self.process = subprocess.Popen(
             [*FILATURE, "up", "--port", "0", "--admin-port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            env=environment(self._data.name),
         )
         self.printed: list[str] = []
         self._lines: Queue[str | None] = Queue()
@@ -80,6 +83,7 @@ class Up:
         status = self.process.wait(WAIT_S)
         for reader in self._readers:
             reader.join(WAIT_S)
+        self._data.cleanup()
         return status
 
     def _read_output(self) -> None:
@@ -230,7 +234,7 @@ def test_its_engine_does_not_outlive_a_kill() -> None:
         assert select.select([pidfd], [], [], WAIT_S)[0], "the engine lives on"
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run(
@@ -238,7 +242,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
             capture_output=True,
             text=True,
             timeout=WAIT_S,
-            env=environment(),
+            env=environment(str(tmp_path)),
             check=False,
         )
     assert done.returncode == 1

@@ -119,6 +119,7 @@ def _serve(settings: "ProxySettings", child: "DemoChild | None") -> None:
     import uvloop  # noqa: PLC0415  # as above
 
     from filature.cli.announce import Announcement  # noqa: PLC0415  # as above
+    from filature.errors import StoreError  # noqa: PLC0415  # as above
     from filature.proxy.app import serve  # noqa: PLC0415  # as above
     from filature.telemetry.log import configure_logging  # noqa: PLC0415  # as above
 
@@ -128,6 +129,8 @@ def _serve(settings: "ProxySettings", child: "DemoChild | None") -> None:
         uvloop.run(serve(settings, announcement.listening))
     except ssl.SSLError as error:
         _fail(f"TLS: the certificate, key or CA file cannot be used: {error}", CHOICE_WRONG)
+    except StoreError as error:
+        _fail(error.message)
     except OSError as error:
         hint = ""
         if error.errno == errno.EADDRINUSE:

@@ -1,7 +1,9 @@
 """The proxy's composition root: settings in, a serving process out."""
 
 import asyncio
+import gc
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -11,13 +13,22 @@ from pathlib import Path
 from typing import Final
 
 from filature.admin.server import AdminServer
+from filature.proxy.admission import Admission
+from filature.proxy.callers import Callers
+from filature.proxy.free_failures import FreeFailures
+from filature.proxy.pages import Pages
+from filature.proxy.rates import RateLimiter
 from filature.proxy.routes import Routes
 from filature.proxy.settings import ProxySettings
+from filature.proxy.upkeep import DEMO_ACCOUNT, Upkeep, open_demo_account
 from filature.relay.clock import CoarseClock
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
 from filature.relay.plane import DataPlane, OpenStreams
+from filature.store.data_dir import RunningProxy, admin_token, remove_note, write_note
+from filature.store.idempotency import Idempotency
+from filature.store.store import Store, wall_ms
 from filature.store.usage_records import RecentUsage
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
@@ -55,7 +66,6 @@ class Proxy:
             engines=self.engines,
             clock=self._clock,
             limits=limits,
-            tariff=settings.tariff(),
             usage_when_unrequested=settings.usage_when_unrequested,
             record=self._record,
             wall=time.time,
@@ -63,18 +73,13 @@ class Proxy:
             open=self._open,
             metrics=self.metrics,
         )
-        routes = Routes(
-            plane,
-            settings.request_limits(),
-            self.usage.get,
-            cors_origins=settings.cors_origins,
-            is_draining=lambda: self._downstream.draining,
-        )
-        self._downstream = Downstream(routes, self._clock, limits)
+        self._plane = plane
+        self.store: Store | None = None  # from start() to close()
+        self._downstream: Downstream | None = None
         self._clock.each_tick(self._each_tick)
         self._server: asyncio.Server | None = None
         self._admin: AdminServer | None = None
-        self._watches: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         self.admin_port = 0
 
@@ -87,7 +92,8 @@ class Proxy:
         self._request_log.flush()
         metrics, engines = self.metrics, self.engines.engines
         metrics.open_streams = self._open.streams
-        metrics.open_connections = len(self._downstream.connections)
+        if self._downstream is not None:
+            metrics.open_connections = len(self._downstream.connections)
         metrics.requests_running = sum([engine.running for engine in engines])
         metrics.upstream_connections = sum([engine.pool.open_connections for engine in engines])
         metrics.engines_ready = sum(
@@ -96,11 +102,57 @@ class Proxy:
         metrics.usage_records_kept = len(self.usage)
         metrics.log_lines_dropped = self._request_log.lines_dropped
 
+    def _routes(self, store: Store) -> Routes:
+        settings, plane = self.settings, self._plane
+        keyless = DEMO_ACCOUNT if settings.serves_keyless else None
+        idempotency = Idempotency(store.writer, wall_ms)
+        self._admission = Admission(
+            ledger=store.ledger,
+            prices=store.prices,
+            engines=self.engines,
+            idempotency=idempotency,
+            rates=RateLimiter(store.spending, monotonic_s=lambda: self._clock.now, wall_ms=wall_ms),
+            failures=FreeFailures(lambda: self._clock.now),
+            clock=self._clock,
+            default_price=settings.default_price if settings.price_default else None,
+            completion_tokens_default=settings.completion_tokens_default,
+            request_s=settings.request_s,
+        )
+        self._upkeep = Upkeep(store, idempotency, self._admission, settings.usage_days)
+        return Routes(
+            plane,
+            settings.request_limits(),
+            Callers(store.keys, wall_ms, keyless=keyless),
+            self._admission,
+            idempotency,
+            Pages(self.engines, store, self.usage, self._is_draining),
+            cors_origins=settings.cors_origins,
+            is_draining=self._is_draining,
+        )
+
+    @property
+    def downstream(self) -> Downstream:
+        """The clients' side; there after ``start``."""
+        assert self._downstream is not None, "not started"
+        return self._downstream
+
+    def _is_draining(self) -> bool:
+        return self._downstream is None or self._downstream.draining
+
     async def start(self) -> None:
-        """Listen and begin to watch the engines. Raises OSError when a port is taken."""
+        """Open the ledger, listen and begin to watch the engines.
+
+        Raises StoreError when the ledger cannot be had, OSError when a port is taken.
+        """
         settings = self.settings
         loop = asyncio.get_running_loop()
         self._clock.start(loop)
+        self.store = store = await Store.open(settings.database_url)
+        if settings.serves_keyless:
+            await open_demo_account(store.ledger, settings.demo_credit_nano)
+        routes = self._routes(store)
+        await self._upkeep.begin()
+        self._downstream = Downstream(routes, self._clock, self._plane.limits)
         tls = _server_tls(settings.tls_cert, settings.tls_key)
         self._server = await loop.create_server(
             self._downstream,
@@ -111,29 +163,44 @@ class Proxy:
             backlog=BACKLOG,
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        self._admin = AdminServer(self.metrics, settings.admin_host, settings.admin_port)
+        token = settings.admin_token
+        secret = admin_token(settings.data_dir) if token is None else token.get_secret_value()
+        self._admin = AdminServer(
+            self.metrics, settings.admin_host, settings.admin_port, store=store, token=secret
+        )
         await self._admin.start()
         self.admin_port = self._admin.port
-        self._watches = [loop.create_task(watch(engine)) for engine in self.engines.engines]
+        host = f"[{settings.admin_host}]" if ":" in settings.admin_host else settings.admin_host
+        url = f"http://{host}:{self.admin_port}"
+        write_note(settings.data_dir, RunningProxy(os.getpid(), url, store.database.name))
+        self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
+        self._tasks.append(loop.create_task(self._upkeep.run()))
+        gc.collect()
+        gc.freeze()  # what was made so far stays; a full collection need not look at it
 
     async def drain(self) -> None:
         """Take no new work, let running answers finish within the grace period, end the rest."""
         if self._server is not None:
             self._server.close()
-        self._downstream.drain()
+        downstream = self._downstream
+        if downstream is None:
+            return
+        downstream.drain()
         end = asyncio.get_running_loop().time() + self._drain_s
-        while self._downstream.connections and asyncio.get_running_loop().time() < end:
+        while downstream.connections and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
-        self._downstream.end_all()
+        downstream.end_all()
         await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Stop everything at once; call ``drain`` first."""
-        for task in self._watches:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
-        for connection in tuple(self._downstream.connections):
-            connection.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._downstream is not None:
+            for connection in tuple(self._downstream.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)  # what was still running ends, and is settled
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -141,6 +208,9 @@ class Proxy:
             await self._admin.stop()
         self.engines.close()
         self._clock.stop()
+        if self.store is not None:
+            remove_note(self.settings.data_dir, os.getpid())
+            await self.store.close()
         self._request_log.close()
 
 

@@ -1,29 +1,31 @@
-"""What the proxy answers on which path: the API's dialects, the models, usage, health."""
+"""What the proxy answers on which path. The API's requests go on to ``intake.py``, pages are ``pages.py``'s."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
-
-import orjson
 
 from filature.errors import (
+    AuthenticationFailed,
     FilatureError,
     InvalidRequest,
     MethodNotAllowed,
-    ModelNotFound,
     NotFound,
     Unavailable,
 )
+from filature.proxy.admission import Admission
+from filature.proxy.callers import Caller, Callers
+from filature.proxy.deferred import Deferred
+from filature.proxy.intake import Asked, Intake
+from filature.proxy.pages import Page, Pages
 from filature.relay.downstream import DownstreamConnection
-from filature.relay.exchange import Exchange
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane, RequestIds
 from filature.relay.responses import connection_line, error_response, response, status_line
 from filature.request.limits import RequestLimits
 from filature.request.parse import parse_request
+from filature.store.idempotency import Idempotency
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
 from filature.wire.dialect import DIALECT_BY_PATH, Dialect
@@ -36,8 +38,6 @@ _EXPOSED: Final = (
 )
 _PREFLIGHT_AGE_S: Final = 600
 
-Page = Callable[[RequestHead], bytes]
-
 
 @dataclass(frozen=True, slots=True)
 class _Route:
@@ -46,6 +46,8 @@ class _Route:
 
     dialect: Dialect | None
     page: Page | None
+    caller: Caller | None
+    """None where no key that is valid was given; the dialects always have one."""
     client_request_id: str | None
     lines: bytes
     """Of every answer to this head."""
@@ -58,22 +60,23 @@ class Routes:
         self,
         plane: DataPlane,
         request_limits: RequestLimits,
-        usage: Callable[[RequestId], UsageRecord | None],
+        callers: Callers,
+        admission: Admission,
+        idempotency: Idempotency,
+        pages: Pages,
         *,
         cors_origins: list[str],
         is_draining: Callable[[], bool],
     ) -> None:
         self._plane = plane
         self._limits = request_limits
-        self._usage = usage
+        self._callers = callers
+        self._admission = admission
+        self._intake = Intake(plane, admission, idempotency, self._refuse_asked)
+        self._pages = pages
         self._origins = frozenset(origin.encode("latin-1") for origin in cors_origins)
         self._ids = RequestIds()
         self._is_draining = is_draining
-        self._pages: dict[str, Page] = {
-            "/v1/models": self._models,
-            "/health": lambda _: b'{"status":"ok"}',
-            "/ready": self._ready,
-        }
 
     # Service
 
@@ -92,7 +95,7 @@ class Routes:
         elif route.dialect is not None:
             self._serve_dialect(connection, head, route, route.dialect, body)
         elif route.page is not None:
-            self._serve_page(connection, head, route.page)
+            self._serve_page(connection, head, route, route.page)
 
     def refuse(
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
@@ -102,11 +105,15 @@ class Routes:
         lines = self._header_lines(head, request_id)
         if head is not None and dialect is not None:
             client_id = None if head.route is None else head.route.client_request_id
-            self._refused(self._new_record(request_id, client_id, dialect), error)
+            record = self._new_record(request_id, client_id, dialect)
+            caller = self._caller(head, needed=False)
+            if caller is not None:
+                _tell_caller(record, caller)
+            self._refused(record, error)
         self._answer_error(connection, head, error, dialect, lines)
 
     def _route(self, head: RequestHead) -> _Route:
-        """Raises NotFound, MethodNotAllowed or InvalidRequest."""
+        """Raises NotFound, MethodNotAllowed, AuthenticationFailed or InvalidRequest."""
         path, method = head.path, head.method
         dialect = DIALECT_BY_PATH.get(path)
         page = None
@@ -114,16 +121,25 @@ class Routes:
             if method not in ("POST", "OPTIONS"):
                 raise _not_allowed(method, path, "POST")
         else:
-            page = self._page(path)
+            page = self._pages.find(path)
             if page is None and not (path == "*" and method == "OPTIONS"):
                 raise NotFound(f"Unknown path: {method} {path}", code="unknown_url")
             if method not in ("GET", "HEAD", "OPTIONS"):
                 raise _not_allowed(method, path, "GET, HEAD")
+        caller = self._caller(head, needed=dialect is not None and method == "POST")
         client_id = _client_id(head)
         lines = self._cors_lines(head) if self._origins else b""
         if client_id is not None:
             lines += b"x-client-request-id: %b\r\n" % client_id.encode("ascii")
-        return _Route(dialect, page, client_id, lines)
+        return _Route(dialect, page, caller, client_id, lines)
+
+    def _caller(self, head: RequestHead, *, needed: bool) -> Caller | None:
+        try:
+            return self._callers.of(head)
+        except AuthenticationFailed:
+            if needed:
+                raise
+            return None  # some pages are for everybody
 
     # the API
 
@@ -140,6 +156,10 @@ class Routes:
         try:
             if self._is_draining():
                 raise Unavailable("This server is shutting down.", code="draining")
+            caller = route.caller
+            assert caller is not None  # the route had one, or was refused
+            self._callers.check(caller)
+            _tell_caller(record, caller)
             request = parse_request(dialect, body, self._limits)
             record.model = request.model
             guid = request.request_guid
@@ -149,11 +169,15 @@ class Routes:
                 if record.client_request_id is None:  # a header's id comes first
                     record.client_request_id = checked
                     lines += b"x-client-request-id: %b\r\n" % given
+            offer = self._admission.offer(caller, request)
+            self._intake.take(Asked(connection, head, caller, request, record, lines, offer))
         except FilatureError as error:
             self._refused(record, error)
             self._answer_error(connection, head, error, dialect, lines)
-            return
-        Exchange(self._plane, connection, head, request, record, lines).start()
+
+    def _refuse_asked(self, asked: Asked, error: FilatureError) -> None:
+        self._refused(asked.record, error)
+        self._answer_error(asked.connection, asked.head, error, asked.request.dialect, asked.lines)
 
     def _new_record(
         self, request_id: RequestId, client_id: str | None, dialect: Dialect
@@ -166,73 +190,46 @@ class Routes:
     def _refused(self, record: UsageRecord, error: FilatureError) -> None:
         record.status = error.status
         record.error_code = error.code
+        if isinstance(error, Unavailable) and error.code == "unavailable":
+            record.outcome = Outcome.NO_ENGINE
         self._plane.record(record)
 
     # pages
 
-    def _page(self, path: str) -> Page | None:
-        page = self._pages.get(path)
-        if page is None and path.startswith("/v1/models/"):
-            return self._model
-        if page is None and path.startswith("/v1/usage/"):
-            return self._usage_record
-        return page
-
-    def _serve_page(self, connection: DownstreamConnection, head: RequestHead, page: Page) -> None:
+    def _serve_page(
+        self, connection: DownstreamConnection, head: RequestHead, route: _Route, page: Page
+    ) -> None:
         lines = self._header_lines(head, self._ids.next())
-        try:
-            body = page(head)
-        except FilatureError as error:
-            self._answer_error(connection, head, error, None, lines)
-            return
-        keep_alive = head.keep_alive and not connection.closes
-        connection.write(
-            response(
-                200,
-                body,
-                headers=lines,
-                keep_alive=keep_alive,
-                http_minor=head.http_minor,
-                send_body=head.method != "HEAD",
+
+        def show(body: bytes) -> None:
+            keep_alive = head.keep_alive and not connection.closes
+            connection.write(
+                response(
+                    200,
+                    body,
+                    headers=lines,
+                    keep_alive=keep_alive,
+                    http_minor=head.http_minor,
+                    send_body=head.method != "HEAD",
+                )
             )
-        )
-        connection.answered(keep_alive)
+            connection.answered(keep_alive)
 
-    def _models(self, head: RequestHead) -> bytes:
-        entries = [self._model_entry(name) for name in self._plane.engines.models()]
-        return orjson.dumps({"object": "list", "data": entries})
+        def fail(error: FilatureError) -> None:
+            self._answer_error(connection, head, error, None, lines)
 
-    def _model(self, head: RequestHead) -> bytes:
-        name = unquote(head.path.removeprefix("/v1/models/"))
-        if name not in self._plane.engines.models():
-            raise ModelNotFound(f"The model {name!r} does not exist here.", param="model")
-        return orjson.dumps(self._model_entry(name))
-
-    def _model_entry(self, name: str) -> dict[str, object]:
-        model = self._plane.engines.models()[name]
-        entry: dict[str, object] = {
-            "id": name,
-            "object": "model",
-            "created": model.created,
-            "owned_by": "filature",
-        }
-        if model.context_length is not None:
-            entry["context_length"] = entry["max_model_len"] = model.context_length
-        return entry
-
-    def _usage_record(self, head: RequestHead) -> bytes:
-        request_id = RequestId(unquote(head.path.removeprefix("/v1/usage/")))
-        record = self._usage(request_id)
-        if record is None:
-            raise NotFound(f"No usage record {request_id!r}.", code="usage_not_found")
-        return orjson.dumps(record.as_dict())
-
-    def _ready(self, head: RequestHead) -> bytes:
-        if self._is_draining():
-            raise Unavailable("This server is shutting down.", code="draining")
-        if not self._plane.engines.is_ready:
-            raise Unavailable("No engine has answered yet.")
-        return b'{"status":"ready"}'
+        try:
+            caller = route.caller
+            if caller is not None:
+                self._callers.check(caller)
+            body = page(head, caller)
+        except FilatureError as error:
+            fail(error)
+            return
+        if isinstance(body, bytes):
+            show(body)
+        else:
+            Deferred(connection, show, fail).start(body)
 
     # answers
 
@@ -307,6 +304,12 @@ class Routes:
             _EXPOSED,
             vary,
         )
+
+
+def _tell_caller(record: UsageRecord, caller: Caller) -> None:
+    record.account = caller.account
+    if caller.key is not None:
+        record.key_id = caller.key.id
 
 
 def _not_allowed(method: str, path: str, allow: str) -> MethodNotAllowed:

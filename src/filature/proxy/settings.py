@@ -1,6 +1,8 @@
 """The proxy's settings: names, defaults and meaning. Read from ``FILATURE_…`` and the command line."""
 
+import os
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -11,11 +13,20 @@ from filature.answer.pricing import Tariff
 from filature.relay.engines import EngineAddress
 from filature.relay.limits import RelayLimits
 from filature.request.limits import RequestLimits
-from filature.units import NANO_PER_CREDIT
+from filature.store.prices import ModelPrice
+from filature.units import NANO_PER_CREDIT, Nano
 
 MIB: Final = 1024 * 1024
 
+DATABASE_FILE: Final = "filature.db"
+
 Price = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+
+
+def default_data_dir() -> Path:
+    """``$XDG_DATA_HOME/filature`` (XDG Base Directory Specification), else below the home directory."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "filature"
 
 
 class ProxySettings(BaseSettings):
@@ -39,6 +50,32 @@ class ProxySettings(BaseSettings):
         default=[], description="Web origins whose pages may call us, or *; parted by spaces"
     )
 
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder of the ledger, of the admin token, and of what finds a running proxy",
+    )
+    database: str | None = Field(
+        None,
+        description="The ledger's database as URL; filature.db in the data directory when not set",
+    )
+    admin_token: SecretStr | None = Field(
+        None, description="Token of the admin API; made and kept in the data directory when not set"
+    )
+    keyless: bool | None = Field(
+        None,
+        description="Serve requests without a key on the account demo; on loopback when not set",
+    )
+    demo_credit: Price = Field(
+        Decimal(10), description="Credits that the account demo is given when it is made"
+    )
+    usage_days: int = Field(
+        90, ge=1, le=36_500, description="Days that usage records are kept in the database"
+    )
+
+    price_default: bool = Field(
+        True,
+        description="Sell models that have no price of their own at the next five; else refuse them",
+    )
     price_in: Price = Field(Decimal("0.20"), description="Credits per million prompt tokens")
     price_cached: Price = Field(
         Decimal("0.02"), description="Credits per million prompt tokens that the engine had cached"
@@ -48,6 +85,18 @@ class ProxySettings(BaseSettings):
         None, description="Credits per million reasoning tokens; as price_out when not set"
     )
     price_request: Price = Field(Decimal(0), description="Credits per request")
+    fee_bp: int = Field(
+        0, ge=0, le=10_000, description="Share of a charge that the operator keeps, in basis points"
+    )
+    completion_tokens_default: int = Field(
+        16_384, ge=1, description="Completion tokens held for where a request names no number"
+    )
+    template_tokens: int = Field(
+        512, ge=0, description="Prompt tokens held for beside the text: chat templates add some"
+    )
+    media_tokens: int = Field(
+        2048, ge=0, description="Prompt tokens held for, for each image or audio part"
+    )
     usage_when_unrequested: Literal["comment", "hide", "send"] = Field(
         "comment", description="What a stream whose client did not ask for usage is given of it"
     )
@@ -94,15 +143,48 @@ class ProxySettings(BaseSettings):
             EngineAddress.parse(engine)
         return value
 
-    @field_validator("price_in", "price_cached", "price_out", "price_reasoning", "price_request")
+    @field_validator(
+        "price_in", "price_cached", "price_out", "price_reasoning", "price_request", "demo_credit"
+    )
     @classmethod
     def _whole_nano(cls, value: Decimal | None) -> Decimal | None:
         if value is not None and value * NANO_PER_CREDIT % 1:
             raise ValueError("a price has at most nine decimals")
         return value
 
+    @property
+    def database_url(self) -> str:
+        """The database's URL, given or made of the data directory."""
+        return self.database or f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
+    @property
+    def serves_keyless(self) -> bool:
+        """Whether requests need no key: by the setting, else when only this machine can connect."""
+        return is_loopback(self.host) if self.keyless is None else self.keyless
+
+    @property
+    def demo_credit_nano(self) -> Nano:
+        return Nano(_nano(self.demo_credit))
+
+    def default_price(self, model: str) -> ModelPrice:
+        """Of a model that has no price of its own: version 0."""
+        tariff = self.tariff()
+        return ModelPrice(
+            model=model,
+            version=0,
+            prompt=tariff.prompt,
+            cached=tariff.cached,
+            completion=tariff.completion,
+            reasoning=tariff.reasoning,
+            request=tariff.request,
+            fee_bp=self.fee_bp,
+            template_tokens=self.template_tokens,
+            media_tokens=self.media_tokens,
+            created_ms=0,
+        )
+
     def tariff(self) -> Tariff:
-        """The one tariff of all models."""
+        """The tariff of models that have no price of their own."""
         out = self.price_out if self.price_reasoning is None else self.price_reasoning
         return Tariff(
             prompt=_nano(self.price_in),
@@ -136,6 +218,14 @@ class ProxySettings(BaseSettings):
             max_tokens_max=self.max_tokens_limit,
             strict=self.strict,
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to an address; a name but ``localhost`` is not known to be."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _nano(amount: Decimal) -> int:

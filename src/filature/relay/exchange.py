@@ -1,12 +1,15 @@
 """One request's life on the data plane: engine chosen, answer relayed, exactly one outcome.
 
 An exchange is wired between a client's connection and an engine's: the engine's bytes go through the
-postprocessor to the client's transport in one chain of calls. It ends in ``_end``, once.
+postprocessor to the client's transport in one chain of calls. It ends in ``_end`` or, complete, in
+``_complete``, once; the last of a complete answer goes out by ``Ending``.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
+from filature.answer.bounds import UsageBounds
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.errors import (
     EngineError,
@@ -20,12 +23,14 @@ from filature.errors import (
 )
 from filature.relay.accounting import account
 from filature.relay.downstream import DownstreamConnection
+from filature.relay.ending import Ending
 from filature.relay.engines import Engine, ServedModel
 from filature.relay.http1 import RequestHead, ResponseHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.reply import CHUNKED, UNSENT, Reply
 from filature.relay.responses import chunk
+from filature.relay.settlement import Grant
 from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
@@ -34,9 +39,16 @@ from filature.wire.engine_errors import EngineMessage, read_error, read_error_bo
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
+_HELD_READS_MAX: Final = 64
+"""Reads after an end mark that are kept; an engine that goes on has ended all the same."""
+_EVENTS_PER_TOKEN_MAX: Final = 2
+_EVENTS_MORE: Final = 64
+"""Events with content, beside those that the allowed tokens explain, before an engine is stopped."""
 _PING: Final = b": \n\n"
 _CLIENT_CLOSED: Final = 499
 """The status in the record of an answer that nobody was there to take; nginx's number."""
+
+log = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -48,9 +60,12 @@ class Exchange:
         "_collected_bytes",
         "_connection",
         "_content_type",
+        "_end_held",
+        "_end_held_since",
         "_ended",
         "_engine",
         "_first_content_at",
+        "_grant",
         "_head",
         "_held_since",
         "_last_error",
@@ -81,8 +96,10 @@ class Exchange:
         request: ParsedRequest,
         record: UsageRecord,
         header_lines: bytes,
+        grant: Grant,
     ) -> None:
         self._plane = plane
+        self._grant = grant
         self._connection = connection
         self._head = head
         self._request = request
@@ -104,6 +121,8 @@ class Exchange:
         self._first_content_at: float | None = None
         self._last_error: EngineError | None = None
         self._ended = False
+        self._end_held: list[bytes] = []  # the end mark, and what came with it
+        self._end_held_since: float | None = None
         now = plane.clock.now
         wait_s = plane.limits.request_s
         if request.timeout_s is not None:
@@ -120,18 +139,19 @@ class Exchange:
     # towards the engine
 
     def _try_next_engine(self) -> None:
-        plane, request = self._plane, self._request
+        plane, request, grant = self._plane, self._request, self._grant
         try:
-            engine = plane.engines.pick(request.model, self._tried)
+            engine = plane.engines.pick(grant.model, self._tried, grant.allows)
         except (ModelNotFound, Unavailable) as error:
             self._fail_for_good(self._last_error or error)
             return
-        model = engine.models[request.model]
+        model = engine.models[grant.model]
         body = body_for_engine(
             request,
             model=model.upstream_name,
             include_usage=model.abilities.include_usage,
             continuous_usage=model.abilities.continuous_usage,
+            max_tokens=grant.limit,
         )
         self._engine, self._model = engine, model
         self._tried.append(engine)
@@ -179,17 +199,19 @@ class Exchange:
             self._answer = self._postprocessor()
 
     def _postprocessor(self) -> AnswerPostprocessor:
-        plane, request, model = self._plane, self._request, self._model
+        plane, request, model, grant = self._plane, self._request, self._model, self._grant
         assert model is not None  # an answer comes from an engine that was chosen
+        tariff = grant.tariff(self._tried[-1])
         return AnswerPostprocessor(
             request.dialect,
-            plane.policy(request, hold_until_content=self._reply.state is UNSENT),
+            plane.policy(request, tariff, hold_until_content=self._reply.state is UNSENT),
             n=request.n,
             prompts=request.prompts,
             prompt_text_bytes=request.prompt_text_bytes,
             bytes_per_token=model.bytes_per_token,
             continuous=model.abilities.continuous_usage,
             model_names=(model.upstream_name, request.model),
+            bounds=UsageBounds(grant.prompt_tokens, grant.completion_tokens),
         )
 
     def on_payload(self, payload: bytes, raw: bytes | None) -> None:
@@ -198,7 +220,9 @@ class Exchange:
             self._collect(payload)
             return
         out = answer.feed(payload)
-        if out:
+        if answer.end_mark_seen:
+            self._hold_end(answer, out)
+        elif out:
             write = self._write_chunk
             if write is not None:
                 write(raw if out is payload and raw is not None else chunk(out))
@@ -208,6 +232,20 @@ class Exchange:
             self._reads += 1
         if answer.error is not None:
             self._on_error_frame(answer.error)
+
+    def _hold_end(self, answer: AnswerPostprocessor, out: bytes) -> None:
+        """The end mark waits for the engine's end of the body and for the commit."""
+        plane = self._plane
+        now = plane.clock.now
+        if self._end_held_since is None:
+            self._end_held_since = now
+            self._connection.deadline = now + plane.limits.end_mark_wait_s
+            if self._first_content_at is None and answer.has_content:
+                self._first_content_at = plane.timer()
+        if out:
+            self._end_held.append(out)
+            if len(self._end_held) > _HELD_READS_MAX:
+                self._cut_short(EngineFailed("The engine went on after its end mark."))
 
     def _collect(self, payload: bytes) -> None:
         self._reads += 1
@@ -244,6 +282,8 @@ class Exchange:
         begun = self._reply.state is CHUNKED and self._first_content_at is not None
         if begun and not self._is_shapeless:
             self._write_chunk = self._connection.write
+            if self._upstream is not None and self._answer is not None:
+                self._upstream.splice(self._answer, self._write_chunk)
 
     @property
     def _is_shapeless(self) -> bool:
@@ -273,18 +313,28 @@ class Exchange:
             self._broken(EngineFailed(f"The engine's answer is incomplete: {verdict.reason}."))
 
     def _complete(self, answer: AnswerPostprocessor, tail: bytes) -> None:
-        reply = self._reply
-        self._tried[-1].succeeded()
-        if reply.state is UNSENT and answer.mode == "events":
-            self._begin(tail)
-            tail = b""
-        if reply.state is not UNSENT:
-            reply.finish(tail)
+        """The outcome is known; the rest goes out when it is settled."""
+        reply, engine = self._reply, self._tried[-1]
+        if answer.exceeded:
+            log.warning("engine %s claims more than is possible: %s", engine.name, self._record.id)
+            self._plane.metrics.engine_failed(engine.name, "engine_exceeded")
         else:
-            if self._first_content_at is None:
-                self._first_content_at = self._plane.timer()
-            reply.send_whole(self._content_type, tail)
-        self._end(Outcome.COMPLETED, 200)
+            engine.succeeded()
+        streams = reply.state is not UNSENT or answer.mode == "events"
+        if self._first_content_at is None and not streams:
+            self._first_content_at = self._plane.timer()
+        record = self._close(Outcome.COMPLETED, 200)
+        record.streamed = streams
+        last = b"".join(self._end_held) + tail if self._end_held else tail
+        Ending(
+            self._plane,
+            self._connection,
+            reply,
+            self._grant,
+            record,
+            self._request.dialect,
+            answer.next_sequence_number,
+        ).start(self._content_type, last, streams=answer.mode == "events")
 
     def _was_complete(self) -> bool:
         """Whether nothing was missing when the answer was cut short; then it ends as completed."""
@@ -371,11 +421,7 @@ class Exchange:
 
     def client_gone(self) -> None:
         self._drop_engine(cancel=True)
-        answer = self._answer
-        if answer is not None and self._reply.state is not UNSENT and answer.end_mark_seen:
-            self._end(Outcome.COMPLETED, 200)  # it had all, and did not wait for the last chunk
-        else:
-            self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
+        self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
 
     def client_paused(self) -> None:
         self._paused_at = self._plane.clock.now
@@ -411,6 +457,9 @@ class Exchange:
                 self._paused_at = now
             elif now - self._paused_at >= limits.client_stall_s:
                 self._client_stalled()
+        elif self._end_held_since is not None:
+            if now - self._end_held_since >= limits.end_mark_wait_s:
+                self._cut_short(EngineTimeout("The engine did not end its answer."))
         elif self._status == 0:
             if now - self._waiting_since >= limits.first_byte_s:
                 self._engine_failed(EngineTimeout())
@@ -421,6 +470,9 @@ class Exchange:
 
     def _look_at_progress(self, now: float) -> None:
         limits, answer, reply = self._plane.limits, self._answer, self._reply
+        if answer is not None and self._goes_on_too_long(answer):
+            self._engine_failed(EngineFailed("The engine went on past the tokens it was allowed."))
+            return
         if self._is_shapeless:
             self._write_chunk = None  # from here on reads are counted
         seen = self._progress()
@@ -441,6 +493,11 @@ class Exchange:
         elif now - self._sent_at >= limits.ping_s:
             reply.send(_PING)
             self._sent_at = now
+
+    def _goes_on_too_long(self, answer: AnswerPostprocessor) -> bool:
+        """Whether the engine ignores its cap. An event has a token, as a rule, but some engines make two of one."""
+        events_max = _EVENTS_PER_TOKEN_MAX * self._grant.completion_tokens + _EVENTS_MORE
+        return answer.exceeded or answer.content_events > events_max
 
     def _progress(self) -> int:
         """A number that grows with the answer's data; an event stream's comments do not count."""
@@ -468,7 +525,15 @@ class Exchange:
     # the end
 
     def _end(self, outcome: Outcome, status: int, error_code: str | None = None) -> None:
-        """The only way out: the record is written and the connection given back."""
+        """The way out of all that is not a complete answer: nobody waits for what is settled."""
+        record = self._close(outcome, status, error_code)
+        self._grant.end(record, None)
+        self._plane.record(record)
+        if self._connection.exchange is self:  # else it is closed
+            self._connection.answered(self._reply.keep_alive)
+
+    def _close(self, outcome: Outcome, status: int, error_code: str | None = None) -> UsageRecord:
+        """The record, written to its end."""
         assert not self._ended, "an exchange ends once"
         self._ended = True
         plane, record, started = self._plane, self._record, self._started_at
@@ -480,15 +545,16 @@ class Exchange:
         record.error_code = error_code
         record.total_s = plane.timer() - started
         record.tries = len(self._tried)
-        if self._tried:
-            record.engine = self._tried[-1].name
         if self._first_content_at is not None:
             record.first_content_s = self._first_content_at - started
-        if self._answer is not None:
-            account(record, self._answer, outcome, plane.tariff, self._request, self._model)
-        plane.record(record)
-        if self._connection.exchange is self:  # else it is closed
-            self._connection.answered(self._reply.keep_alive)
+        if self._tried:
+            engine = self._tried[-1]
+            record.engine = engine.name
+            if self._answer is not None:
+                tariff = self._grant.tariff(engine)
+                record.coefficient = tariff.coefficient
+                account(record, self._answer, outcome, tariff, self._request, self._model)
+        return record
 
 
 def _lines_for_engine(head: RequestHead) -> bytes:

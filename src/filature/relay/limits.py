@@ -52,6 +52,10 @@ class RelayLimits:
     """Of an engine's refusal; the rest is cut."""
     document_bytes_held_max: int = 8 * MIB
     """Of finished JSON documents held for a content length; then they are sent chunked."""
+    end_mark_wait_s: float = 1.0
+    """For an engine to end its HTTP message after the answer's end mark."""
+    commit_wait_s: float = 10.0
+    """For a charge to be stored, until the answer that it is for counts as failed."""
     drain_s: float = 30.0
 
     look_s: float = field(init=False)

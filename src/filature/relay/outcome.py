@@ -24,6 +24,10 @@ class Outcome(StrEnum):
     """By us: nothing was asked of an engine."""
     NO_ENGINE = "no_engine"
     DRAINED = "drained"
+    NOT_SETTLED = "not_settled"
+    """Complete, but its charge could not be stored in time: the client was told that it failed."""
+    REPLAYED = "replayed"
+    """The answer of an earlier request with the same Idempotency-Key was given again."""
 
     def __init__(self, value: str) -> None:
         self.is_charged = value in _CHARGED

@@ -17,6 +17,8 @@ from filature.units import RequestId
 
 _ID_BYTES: Final = 12
 _IDS_DRAWN: Final = 256
+POLICIES_MAX: Final = 4096
+"""Of tariffs and what clients ask for; above it they are made anew."""
 
 
 class RequestIds:
@@ -48,7 +50,6 @@ class DataPlane:
     engines: EngineDirectory
     clock: CoarseClock
     limits: RelayLimits
-    tariff: Tariff
     usage_when_unrequested: Literal["comment", "hide", "send"]
     record: Callable[[UsageRecord], None]
     wall: Callable[[], float]
@@ -57,28 +58,33 @@ class DataPlane:
     """A monotonic time in seconds, of high resolution."""
     open: OpenStreams
     metrics: Metrics
-    _policies: dict[int, AnswerPolicy] = field(default_factory=dict)
+    _policies: dict[tuple[int, int], AnswerPolicy] = field(default_factory=dict)
 
-    def policy(self, request: ParsedRequest, *, hold_until_content: bool) -> AnswerPolicy:
-        """How an answer to ``request`` is shown. There are few: each is made once."""
+    def policy(
+        self, request: ParsedRequest, tariff: Tariff, *, hold_until_content: bool
+    ) -> AnswerPolicy:
+        """How an answer to ``request`` is shown, at the prices of ``tariff``. Each is made once."""
         dialect = request.dialect
         strip = request.stream and dialect.has_choices
-        key = (
+        flags = (
             strip
             + 2 * request.include_usage
             + 4 * request.continuous_usage
             + 8 * hold_until_content
             + 16 * dialect.is_metered
         )
+        key = (flags, id(tariff))  # which the policy keeps alive: no other has its id
         policy = self._policies.get(key)
         if policy is None:
+            if len(self._policies) >= POLICIES_MAX:
+                self._policies.clear()
             policy = self._policies[key] = AnswerPolicy(
                 strip=strip,
                 include_usage=request.include_usage,
                 continuous_usage=request.continuous_usage,
                 when_unrequested=self.usage_when_unrequested,
                 hold_until_content=hold_until_content,
-                tariff=self.tariff if dialect.is_metered else None,
+                tariff=tariff if dialect.is_metered else None,
                 errors="take",
             )
         return policy

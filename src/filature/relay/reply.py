@@ -65,6 +65,10 @@ class Reply:
         self._held.append(payload)
         self.held_bytes += len(payload)
 
+    def held(self, last: bytes) -> bytes:
+        """The body that ``send_whole`` would send."""
+        return b"".join([*self._held, last]) if self._held else last
+
     def forget_held(self) -> None:
         self._held.clear()
         self.held_bytes = 0

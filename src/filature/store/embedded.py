@@ -203,7 +203,8 @@ class EmbeddedLedger:
         self._writer.pending.committed.append(stored.set)
         self._writer.submit()
         try:
-            await asyncio.wait_for(stored.wait(), RUN_S)
+            async with asyncio.timeout(RUN_S):
+                await stored.wait()
         except TimeoutError:
             raise StoreError(
                 f"It could not be stored yet ({self._writer.failing or 'the database is slow'}); it "

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from filature.store.batch import Batch
 from filature.store.schema import idempotency_keys, transfers
 from filature.store.writer import GroupWriter
 from filature.units import AccountId
@@ -54,21 +53,17 @@ class Idempotency:
         now_ms = self._wall_ms()
         return await self._writer.call(lambda connection: _claim(connection, claim, now_ms))
 
-    def release(self, claim: Claim) -> None:
-        """Let go of a claim whose request was not admitted, or that may not even be made yet."""
-        self.gone(self._writer.pending, claim)
-        self._writer.submit()
-
-    def settled(self, batch: Batch, claim: Claim, content_type: str, answer: bytes | None) -> None:
-        """Together with the charge: the answer is kept when it is small and whole."""
+    def settled(self, claim: Claim, content_type: str, answer: bytes | None) -> None:
+        """In the commit that charges; the answer is kept when it is small and whole."""
         if answer is not None and len(answer) > ANSWER_BYTES_MAX:
             answer = None
         kept = content_type if answer is not None else None
-        batch.also.append((_SETTLED, (kept, answer, *_place(claim))))
+        self._writer.pending.also.append((_SETTLED, (kept, answer, *_place(claim))))
 
-    def gone(self, batch: Batch, claim: Claim) -> None:
-        """Together with the record of a request that costs nothing: it may run again."""
-        batch.also.append((_GONE, _place(claim)))
+    def release(self, claim: Claim) -> None:
+        """Its request costs nothing, or was never admitted: it may run again."""
+        self._writer.pending.also.append((_GONE, _place(claim)))
+        self._writer.submit()
 
     async def recover(self) -> None:
         """At start: a running claim's request died. Charged, it is settled; else it may run again."""

@@ -125,9 +125,9 @@ class GroupWriter:
         self.transfers += count
         self.batch_transfers_max = max(self.batch_transfers_max, count)
         self.on_committed(batch)
+        self._hand_over()
         for committed in batch.committed:
             committed()
-        self._hand_over()
 
     def _on_failed(self, batch: Batch, reason: str) -> None:
         if self.failing is None:
@@ -157,7 +157,10 @@ class GroupWriter:
 
         self._jobs.put(job)
         try:
-            return await asyncio.wait_for(future, CALL_S)
+            async with asyncio.timeout(
+                CALL_S
+            ):  # wait_for would swallow a cancellation now and then
+                return await future
         except TimeoutError:
             raise StoreError("The ledger did not answer in time.") from None
 

@@ -52,6 +52,83 @@ class UsageRecord:
     error_code: str | None = None
     tries: int = 0
     """Engines asked."""
+    account: str = ""
+    """The ledger's id of who pays; empty where nobody was known to ask."""
+    key_id: str | None = None
+    """Of the API key, never the key."""
+    held: int = 0
+    """Nano-credits set aside while it ran."""
+    clamped: bool = False
+    """Whether the balance allowed fewer tokens than were asked for."""
+    tariff_version: int = 0
+    """Of the model's price; 0: the settings'."""
+    coefficient: int = 1000
+    """Of the engine that answered, in thousandths."""
+
+    # spelt out, for the __init__ that a dataclass makes is not compiled
+    def __init__(  # noqa: PLR0913, PLR0917 - a record has many fields
+        self,
+        id: RequestId,  # noqa: A002
+        client_request_id: str | None,
+        dialect: str,
+        model: str,
+        engine: str,
+        outcome: str,
+        status: int,
+        streamed: bool = False,
+        prompt: int = 0,
+        cached: int = 0,
+        completion: int = 0,
+        reasoning: int = 0,
+        estimated: bool = False,
+        prompt_cost: int = 0,
+        completion_cost: int = 0,
+        total_cost: int = 0,
+        started_at: float = 0.0,
+        queue_s: float = 0.0,
+        first_content_s: float | None = None,
+        total_s: float = 0.0,
+        events: int = 0,
+        unprocessed_bytes: int = 0,
+        error_code: str | None = None,
+        tries: int = 0,
+        account: str = "",
+        key_id: str | None = None,
+        held: int = 0,
+        clamped: bool = False,
+        tariff_version: int = 0,
+        coefficient: int = 1000,
+    ) -> None:
+        self.id = id
+        self.client_request_id = client_request_id
+        self.dialect = dialect
+        self.model = model
+        self.engine = engine
+        self.outcome = outcome
+        self.status = status
+        self.streamed = streamed
+        self.prompt = prompt
+        self.cached = cached
+        self.completion = completion
+        self.reasoning = reasoning
+        self.estimated = estimated
+        self.prompt_cost = prompt_cost
+        self.completion_cost = completion_cost
+        self.total_cost = total_cost
+        self.started_at = started_at
+        self.queue_s = queue_s
+        self.first_content_s = first_content_s
+        self.total_s = total_s
+        self.events = events
+        self.unprocessed_bytes = unprocessed_bytes
+        self.error_code = error_code
+        self.tries = tries
+        self.account = account
+        self.key_id = key_id
+        self.held = held
+        self.clamped = clamped
+        self.tariff_version = tariff_version
+        self.coefficient = coefficient
 
     def as_dict(self) -> dict[str, Any]:
         """The public form, for ``orjson.dumps``.
@@ -90,6 +167,12 @@ class UsageRecord:
             "unprocessed_bytes": self.unprocessed_bytes,
             "error_code": self.error_code,
             "tries": self.tries,
+            "account": self.account.partition(":")[2],
+            "key_id": self.key_id,
+            "held": self.held,
+            "clamped": self.clamped,
+            "tariff_version": self.tariff_version,
+            "coefficient": self.coefficient,
         }
 
     def as_log_fields(self) -> dict[str, Any]:
@@ -120,7 +203,20 @@ class UsageRecord:
             "unprocessed_bytes": self.unprocessed_bytes,
             "error_code": self.error_code,
             "tries": self.tries,
+            "account": self.account,
+            "key_id": self.key_id,
+            "held": self.held,
+            "clamped": self.clamped,
+            "tariff_version": self.tariff_version,
+            "coefficient": self.coefficient,
         }
+
+    @staticmethod
+    def from_log(line: bytes | str) -> "UsageRecord":
+        """The record of a log line, whichever version of this program wrote it."""
+        fields = orjson.loads(line)
+        names = UsageRecord.__dataclass_fields__
+        return UsageRecord(**{name: value for name, value in fields.items() if name in names})
 
     def as_json(self) -> bytes:
         """The body of ``GET /v1/usage/{request_id}``."""

@@ -1,0 +1,236 @@
+"""May this request run, and what is the most it can cost: from a caller and a body to a held grant.
+
+Nothing here waits. Where the bound of the prompt does not fit the balance, ``TooDear`` says so, and
+the request may be admitted once more with the count that an engine gave.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from filature.answer.pricing import Tariff, credits_text
+from filature.errors import InsufficientQuota, InternalError, ModelNotFound, PermissionDenied
+from filature.ledger.outcomes import Outcome as LedgerOutcome
+from filature.proxy.callers import Caller
+from filature.proxy.free_failures import FreeFailures
+from filature.proxy.grants import HeldGrant
+from filature.proxy.rates import RateLimiter
+from filature.relay.clock import CoarseClock
+from filature.relay.engines import Engine, EngineDirectory
+from filature.request.parse import ParsedRequest
+from filature.request.quote import PromptRules, TooExpensive, prompt_bound, quote
+from filature.store.embedded import EmbeddedLedger
+from filature.store.idempotency import Idempotency
+from filature.store.prices import ModelPrice, PriceBook
+from filature.telemetry.record import UsageRecord
+from filature.units import AccountId, HoldId, Nano
+
+HOLD_MARGIN_S: Final = 600.0
+"""A hold outlives the longest request by this; only a defect lets one get so old."""
+_FREE: Final = Tariff(prompt=0, cached=0, completion=0, reasoning=0)
+
+
+class TooDear(InsufficientQuota):
+    """The balance does not cover the bound of the prompt and a token; its exact count may fit."""
+
+
+class Offer:
+    """What a model costs one caller now: engines that may be asked, each with its tariff."""
+
+    __slots__ = ("context_length", "dearest", "engines", "price", "tariffs")
+
+    def __init__(
+        self,
+        price: ModelPrice,
+        engines: list[Engine],
+        tariffs: dict[str, Tariff],
+        dearest: Tariff,
+        context_length: int | None,
+    ) -> None:
+        self.price = price
+        self.engines = engines
+        self.tariffs = tariffs
+        self.dearest = dearest
+        self.context_length = context_length
+
+
+class Admission:
+    """Decides on one request at a time, against the balances of that moment."""
+
+    def __init__(  # noqa: PLR0913 - all that a decision looks at
+        self,
+        *,
+        ledger: EmbeddedLedger,
+        prices: PriceBook,
+        engines: EngineDirectory,
+        idempotency: Idempotency,
+        rates: RateLimiter,
+        failures: FreeFailures,
+        clock: CoarseClock,
+        default_price: Callable[[str], ModelPrice] | None,
+        completion_tokens_default: int,
+        request_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._engines = engines
+        self._idempotency = idempotency
+        self._rates = rates
+        self._failures = failures
+        self._clock = clock
+        self._default_price = default_price
+        self._completion_tokens_default = completion_tokens_default
+        self._hold_s = request_s + HOLD_MARGIN_S
+
+    def delay_s(self, caller: Caller) -> float:
+        """How long a request of this account waits first: 0 as a rule. Raises RateLimited."""
+        return self._failures.check(caller.account)
+
+    def offer(self, caller: Caller, request: ParsedRequest) -> Offer:
+        """Raises ModelNotFound or PermissionDenied."""
+        prices, key = self._prices, caller.key
+        model = prices.aliases.get(request.model, request.model)
+        allowed = None if key is None else key.limits.models
+        if allowed is not None and request.model not in allowed and model not in allowed:
+            raise PermissionDenied(
+                f"This API key may not use the model {request.model!r}.",
+                param="model",
+                code="model_not_allowed",
+            )
+        price = self._price(model, request.model)
+        most = request.max_coefficient
+        if key is not None and key.limits.max_coefficient is not None:
+            most = min(
+                key.limits.max_coefficient, key.limits.max_coefficient if most is None else most
+            )
+        return self._offer(price, model, most)
+
+    def _price(self, model: str, asked: str) -> ModelPrice:
+        price = self._prices.find(model)
+        if price is not None:
+            return price
+        if not any(model in engine.models for engine in self._engines.engines):
+            raise self._engines.nobody(asked)
+        if self._default_price is None:
+            raise ModelNotFound(
+                f"The model {asked!r} has no price, and nothing is served for free. The operator sets "
+                f"one with `filature price set {model}`.",
+                param="model",
+                code="model_not_priced",
+            )
+        return self._default_price(model)
+
+    def _offer(self, price: ModelPrice, model: str, most: int | None) -> Offer:
+        prices = self._prices
+        engines: list[Engine] = []
+        tariffs: dict[str, Tariff] = {}
+        dearest: Tariff | None = None
+        context_length: int | None = None
+        cheapest = -1
+        for engine in self._engines.engines:
+            served = engine.models.get(model)
+            if served is None:
+                continue
+            coefficient = prices.coefficient(engine.name, model)
+            if most is not None and coefficient > most:
+                cheapest = coefficient if cheapest < 0 else min(cheapest, coefficient)
+                continue
+            tariff = prices.tariff(price, coefficient)
+            engines.append(engine)
+            tariffs[engine.name] = tariff
+            if dearest is None or tariff.coefficient > dearest.coefficient:
+                dearest = tariff
+            length = served.context_length
+            if len(engines) == 1:
+                context_length = length
+            elif context_length is not None:
+                context_length = None if length is None else max(context_length, length)
+        if dearest is None:
+            if cheapest >= 0:
+                raise PermissionDenied(
+                    f"No worker serves {model!r} at a coefficient of {most} or less; the cheapest asks "
+                    f"{cheapest}. Raise max_coefficient.",
+                    param="max_coefficient",
+                    code="max_coefficient_too_low",
+                )
+            raise self._engines.nobody(model)
+        return Offer(price, engines, tariffs, dearest, context_length)
+
+    def admit(
+        self,
+        caller: Caller,
+        request: ParsedRequest,
+        record: UsageRecord,
+        offer: Offer,
+        prompt_tokens: int | None = None,
+    ) -> HeldGrant:
+        """Hold the most that it can cost. ``prompt_tokens``: their exact count, where it is known.
+
+        Raises TooDear, InsufficientQuota, RateLimited, or StoreError while nothing can be stored.
+        """
+        account, key, price = caller.account, caller.key, offer.price
+        ledger = self._ledger
+        if request.dialect.is_metered:
+            tariff = offer.dearest
+            exact = prompt_tokens is not None
+            if prompt_tokens is None:
+                rules = PromptRules(price.template_tokens, media_tokens=price.media_tokens)
+                prompt_tokens = prompt_bound(request, rules, offer.context_length)
+        else:
+            tariff, exact, prompt_tokens = _FREE, True, 0
+        quoted = quote(
+            request,
+            tariff,
+            prompt_tokens=prompt_tokens,
+            available=ledger.available(account),
+            context_length=offer.context_length,
+            completion_tokens_default=self._completion_tokens_default,
+        )
+        if isinstance(quoted, TooExpensive):
+            error = InsufficientQuota if exact else TooDear
+            raise error(self._shortage(account, quoted.needed))
+        slot = None
+        if key is not None and key.limits.is_counted:
+            tokens = quoted.prompt_tokens + quoted.completion_tokens
+            slot = self._rates.admit(key, tokens, quoted.hold)
+        expires_ms = int((self._clock.now + self._hold_s) * 1000)
+        try:
+            held = ledger.hold(HoldId(record.id), account, quoted.hold, price.fee_bp, expires_ms)
+        except BaseException:
+            if slot is not None:
+                slot.cancel()
+            raise
+        if held is not LedgerOutcome.DONE:
+            if slot is not None:
+                slot.cancel()
+            raise InternalError(f"the hold of {record.id} ended as {held}")
+        record.held = quoted.hold
+        record.clamped = quoted.clamped
+        record.tariff_version = price.version
+        return HeldGrant(
+            ledger,
+            self._idempotency,
+            self._failures,
+            slot,
+            account,
+            price.model,
+            quoted,
+            offer.tariffs,
+        )
+
+    def expire(self) -> int:
+        """Let go of holds that a defect left behind; how many."""
+        return self._ledger.expire(int(self._clock.now * 1000))
+
+    def _shortage(self, account: AccountId, needed: Nano) -> str:
+        there = self._ledger.state.accounts.get(account)
+        available, held = (Nano(0), Nano(0)) if there is None else (there.available, there.held)
+        name = account.partition(":")[2]
+        return (
+            f"This request needs {_text(needed)} credits for its prompt and a first token; the account "
+            f"{name!r} has {_text(available)} available, and running requests hold {_text(held)}. "
+            f"The operator adds credit with `filature account top-up {name} AMOUNT`."
+        )
+
+
+def _text(nano: int) -> str:
+    return credits_text(nano).decode("ascii")

@@ -1,0 +1,147 @@
+"""A held request: what it may cost, and how it ends at the ledger. The exchange gives it back, once."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+
+from filature.answer.pricing import Tariff
+from filature.errors import InternalError
+from filature.ledger.accounts import worker_account
+from filature.ledger.outcomes import Outcome as LedgerOutcome
+from filature.proxy.free_failures import FreeFailures
+from filature.proxy.rates import Slot
+from filature.relay.engines import Engine
+from filature.relay.outcome import Outcome
+from filature.request.quote import Quote
+from filature.store.batch import UsageRow
+from filature.store.embedded import EmbeddedLedger
+from filature.store.idempotency import Claim, Idempotency
+from filature.telemetry.record import UsageRecord
+from filature.units import AccountId, HoldId, Nano
+
+_BROKE_ENGINES: Final = frozenset(
+    {Outcome.ENGINE_FAILED, Outcome.ENGINE_FAILED_MIDSTREAM, Outcome.ENGINE_STALLED}
+)
+log = logging.getLogger(__name__)
+REVERSED: Final = "the commit did not come in time, and the client was told that it failed"
+
+
+class HeldGrant:
+    """See ``relay.settlement.Grant``. ``tariffs`` are by engine: what its coefficient makes of the price."""
+
+    __slots__ = (
+        "_account",
+        "_charged",
+        "_failures",
+        "_idempotency",
+        "_ledger",
+        "_record",
+        "_slot",
+        "_tariffs",
+        "claim",
+        "completion_tokens",
+        "header_lines",
+        "limit",
+        "model",
+        "prompt_tokens",
+    )
+
+    def __init__(
+        self,
+        ledger: EmbeddedLedger,
+        idempotency: Idempotency,
+        failures: FreeFailures,
+        slot: Slot | None,
+        account: AccountId,
+        model: str,
+        quote: Quote,
+        tariffs: dict[str, Tariff],
+    ) -> None:
+        self._ledger = ledger
+        self._idempotency = idempotency
+        self._failures = failures
+        self._slot = slot
+        self._account = account
+        self._tariffs = tariffs
+        self._record: UsageRecord | None = None
+        self._charged = Nano(0)
+        self.claim: Claim | None = None
+        self.header_lines = b"" if slot is None else slot.header_lines
+        self.model = model
+        self.limit = quote.limit
+        self.prompt_tokens = quote.prompt_tokens
+        self.completion_tokens = quote.completion_tokens
+
+    def allows(self, engine: Engine) -> bool:
+        """Whether the client accepts the engine's price."""
+        return engine.name in self._tariffs
+
+    def tariff(self, engine: Engine) -> Tariff:
+        return self._tariffs[engine.name]
+
+    def end(
+        self,
+        record: UsageRecord,
+        committed: Callable[[], None] | None,
+        answer: bytes | None = None,
+        content_type: bytes = b"",
+    ) -> None:
+        """Charge ``record.total_cost`` or nothing, as the outcome says, and store the record with it.
+
+        ``committed`` is called when that is stored, never from here.
+        """
+        assert self._record is None, "a grant ends once"
+        self._record = record
+        ledger, request = self._ledger, HoldId(record.id)
+        outcome = record.outcome
+        if record.total_cost > record.held:
+            log.error("%s costs %d, of %d held", record.id, record.total_cost, record.held)
+            record.total_cost = record.held
+        cost = Nano(record.total_cost)
+        slot = self._slot
+        if slot is not None:
+            slot.finish(record.prompt + record.completion, cost)
+        if outcome == Outcome.COMPLETED or cost:
+            self._charged = cost
+            if self.claim is not None:
+                self._idempotency.settled(self.claim, content_type.decode("latin-1"), answer)
+            budget = None if slot is None else slot.budget_period
+            done = ledger.settle(
+                request, worker_account(record.engine), cost, row_of(record), committed, budget
+            )
+        else:
+            if self.claim is not None:
+                self._idempotency.release(self.claim)
+            done = ledger.void(request, row_of(record), committed)
+        if done is not LedgerOutcome.DONE:
+            raise InternalError(f"the hold of {record.id} ended as {done}")
+        if outcome == Outcome.COMPLETED:
+            self._failures.succeeded(self._account)
+        elif outcome in _BROKE_ENGINES or (outcome == Outcome.CLIENT_GONE and not cost):
+            self._failures.failed(self._account)
+
+    def give_up(self) -> None:
+        """The client was told that the answer failed since its commit did not come: it pays nothing."""
+        record, slot = self._record, self._slot
+        assert record is not None, "nothing was charged yet"
+        self._ledger.reverse(HoldId(record.id), self._charged, row_of(record), REVERSED)
+        if self.claim is not None:
+            self._idempotency.release(self.claim)
+        if slot is not None:
+            slot.reverse(self._charged)
+
+
+def row_of(record: UsageRecord) -> UsageRow:
+    """The record as it is stored."""
+    return UsageRow(
+        record.id,
+        record.account,
+        record.key_id,
+        int(record.started_at * 1000),
+        record.model,
+        record.outcome,
+        record.total_cost,
+        orjson.dumps(record.as_log_fields()).decode(),
+    )
