@@ -4,6 +4,7 @@ All but ``backup`` work as the database's only writer: a proxy that runs on it i
 """
 
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, insert, inspect, select, text
+from sqlalchemy import URL, Connection, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from filature.errors import StoreError
@@ -78,7 +79,7 @@ def backup(url: str, path: Path) -> None:
             _copy_file(database.path, part)
         else:
             tables = [f"--table={name}" for name in (*_TABLES, _VERSION_TABLE)]
-            _run("pg_dump", database, ["--format=custom", f"--file={part}", *tables])
+            _run("pg_dump", database, ["--format=custom", *tables], into=part)
         _sync(part)
         part.replace(path)
 
@@ -109,17 +110,18 @@ def restore(path: Path, url: str, *, force: bool = False) -> None:
 def _alone(database: Database) -> Iterator[Database]:
     """As its only writer, closed at the end. Raises StoreError when another process writes to it."""
     lock = WriterLock(database)
-    session: Any = None
+    session: Connection | None = None
     try:
         lock.take()
         if database.kind == "postgresql":
             with _told(database):
-                session = database.engine.raw_connection()
-            take_session_lock(database, session.driver_connection)
+                session = database.engine.connect()
+            take_session_lock(database, session.connection.driver_connection)
         yield database
     finally:
         if session is not None:
             session.invalidate()
+            session.close()
         database.close()
         lock.release()
 
@@ -294,22 +296,28 @@ def _restore_dump(path: Path, database: Database, *, force: bool) -> None:
         _must_be_sound(connection, f"the ledger in {database.name}")
 
 
-def _run(program: str, database: Database, options: list[str]) -> None:
+def _run(program: str, database: Database, options: list[str], *, into: Path | None = None) -> None:
     """One of PostgreSQL's own programs on the database. Raises StoreError."""
-    url = database.url.set(drivername="postgresql")
-    where = f"--dbname={url.set(password=None).render_as_string()}"
+    url = database.url
+    where = URL.create(
+        "postgresql", url.username, None, url.host, url.port, url.database, url.query
+    )
+    command = [*options, f"--dbname={where.render_as_string()}"]
     found = shutil.which(program)
     if found is None:
-        told = " ".join([program, *options, where])
+        told = " ".join(
+            [program, *map(shlex.quote, command), *([] if into is None else ["> FILE"])]
+        )
         raise StoreError(f"{program} is not installed here. Where it is, run: {told}")
     environment = dict(os.environ)
-    if isinstance(url.password, str):
-        environment["PGPASSWORD"] = url.password  # not for all to see in the list of processes
-    done = subprocess.run(  # noqa: S603 - the program and its options are ours
-        [found, *options, where], capture_output=True, text=True, check=False, env=environment
-    )
+    if url.password is not None:
+        environment["PGPASSWORD"] = str(url.password)  # not for all to see in the list of processes
+    with (into or Path(os.devnull)).open("wb") as output:
+        done = subprocess.run(  # noqa: S603 - the program and its options are ours
+            [found, *command], stdout=output, stderr=subprocess.PIPE, check=False, env=environment
+        )
     if done.returncode != 0:
-        raise StoreError(f"{program} failed: {done.stderr.strip()}")
+        raise StoreError(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
 
 
 @contextmanager
