@@ -6,6 +6,7 @@ import shutil
 import string
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -113,8 +114,16 @@ def nginx(engine_port: int, core: int | None) -> Iterator[Relay]:
 
 
 @contextlib.contextmanager
+def _removed(folder: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
-    """``filature up`` with one static engine, metering and cost on, the log going nowhere."""
+    """``filature up`` with one static engine, metering, cost and ledger on."""
     BUILD.mkdir(parents=True, exist_ok=True)
     program = Path(
         os.environ.get("FILATURE_BENCH_PROGRAM") or Path(sys.executable).with_name("filature")
@@ -131,7 +140,10 @@ def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
         str(admin_port),
     ]
     log = BUILD / "filature.log"
-    with running(command, core=core, log=log) as child:
+    # the ledger is on; when the demo account would run dry is not what is measured
+    data = tempfile.mkdtemp(prefix="filature-bench-")
+    env = {**os.environ, "FILATURE_DATA_DIR": data, "FILATURE_DEMO_CREDIT": "1000000"}
+    with _removed(data), running(command, core=core, log=log, env=env) as child:
         wait_until_ready(child, port, path="/ready", timeout_s=START_TIMEOUT_S)
         time.sleep(0.5)  # its first questions to the engine are not part of the load
         yield Relay("filature", port, (child.pid,))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,9 @@ def server(name: str, *arguments: str) -> Iterator[str]:
     log_file = BUILD / f"{name}.log"
     # Without the caller's own settings: a FILATURE_* variable would change what is tested.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FILATURE_")}
+    data_dir = BUILD / f"{name}-data"
+    shutil.rmtree(data_dir, ignore_errors=True)
+    environment["FILATURE_DATA_DIR"] = str(data_dir)
     with log_file.open("wb") as output:
         process = subprocess.Popen(
             [FILATURE, *arguments], stdout=output, stderr=subprocess.STDOUT, env=environment

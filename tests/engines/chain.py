@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -222,7 +223,10 @@ def chain(kind: Kind, given: str | None) -> Iterator[Chain]:
         command = [str(FILATURE), "up", "--port=0", "--admin-port=0", f"--engine={tap.url}{names}"]
         command += [f"--price-{name}={price}" for name, price in PRICES.items()]
         command.append(f"--price-request={REQUEST_PRICE_NANO / 10**9:.9f}")
-        environment = {}
+        environment = {
+            "FILATURE_DATA_DIR": tempfile.mkdtemp(prefix="filature-"),
+            "FILATURE_DEMO_CREDIT": "1000",
+        }
         if key := os.environ.get("FILATURE_TEST_ENGINE_KEY"):
             environment["FILATURE_ENGINE_KEY"] = key
         running, log_file = start(

@@ -327,7 +327,7 @@ async def test_the_end_is_released_when_the_charge_is_stored(body: dict[str, Any
         client.send(keyed(secret, body))
         while not held:
             await asyncio.sleep(0.001)
-        del writer._write  # type: ignore[method-assign]
+        del writer._write
         if body is STREAM:
             assert b"[DONE]" not in client.reader._buffer  # type: ignore[attr-defined]
             assert b"0\r\n\r\n" not in client.reader._buffer  # type: ignore[attr-defined]
@@ -349,7 +349,7 @@ async def test_without_its_commit_an_answer_fails_and_costs_nothing(body: dict[s
         held: list[Any] = []
         writer._write = lambda batch, **_: held.append(batch)  # type: ignore[method-assign]
         answer = await c.ask(keyed(secret, body))
-        del writer._write  # type: ignore[method-assign]
+        del writer._write
         assert b"ledger_unavailable" in answer.body
         assert b"[DONE]" not in answer.body
         assert answer.status == 503  # for nothing had been sent

@@ -65,10 +65,9 @@ def test_every_make_target_that_is_named_exists() -> None:
 def test_every_filature_command_that_is_named_exists_with_its_options(line: str) -> None:
     words = shlex.split(line)
     group: Any = typer.main.get_command(app)
-    if words[1].startswith("-"):
-        known, rest = group, words[1:]
-    else:
-        known, rest = group.commands[words[1]], words[2:]
+    known, rest = group, words[1:]
+    while rest and hasattr(known, "commands") and not rest[0].startswith("-"):
+        known, rest = known.commands[rest[0]], rest[1:]
     options = {option for param in known.params for option in param.opts + param.secondary_opts}
     used = {word.split("=")[0] for word in rest if word.startswith("--")}
     assert used <= options | {"--help"}

@@ -75,7 +75,7 @@ class Routes:
         self._intake = Intake(plane, admission, idempotency, self._refuse_asked)
         self._pages = pages
         self._origins = frozenset(origin.encode("latin-1") for origin in cors_origins)
-        self._ids = RequestIds()
+        self._ids = RequestIds(plane.wall)
         self._is_draining = is_draining
 
     # Service

@@ -15,16 +15,22 @@ from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
 
-_ID_BYTES: Final = 12
+_ID_BYTES: Final = 8
 _IDS_DRAWN: Final = 256
 POLICIES_MAX: Final = 4096
 """Of tariffs and what clients ask for; above it they are made anew."""
 
 
 class RequestIds:
-    """Ids of requests: ``req_`` and 96 random bits in hexadecimal, drawn in batches."""
+    """Ids of requests: ``req_``, the second in which they were drawn, 64 random bits; in hexadecimal.
 
-    def __init__(self, draw: Callable[[int], bytes] = os.urandom) -> None:
+    Drawn in batches. In the order of time, roughly, so that a database adds them at one end of its index.
+    """
+
+    def __init__(
+        self, wall: Callable[[], float], draw: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        self._wall = wall
         self._draw = draw
         self._drawn: list[str] = []
 
@@ -32,8 +38,10 @@ class RequestIds:
         if not self._drawn:
             digits = self._draw(_ID_BYTES * _IDS_DRAWN).hex()
             width = 2 * _ID_BYTES
-            self._drawn = [digits[at : at + width] for at in range(0, len(digits), width)]
-        return RequestId("req_" + self._drawn.pop())
+            prefix = f"req_{int(self._wall()):08x}"
+            starts = range(0, len(digits), width)
+            self._drawn = [prefix + digits[at : at + width] for at in starts]
+        return RequestId(self._drawn.pop())
 
 
 @dataclass(slots=True)
