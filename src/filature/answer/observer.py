@@ -160,6 +160,12 @@ class AnswerObserver:
         return prompt > bounds.prompt or completion > most
 
     @property
+    def completion_told(self) -> int:
+        """The most completion tokens that records told, possible or not."""
+        self._settle()
+        return self.meter.told()[1]
+
+    @property
     def content_bytes(self) -> int:
         """Bytes of text seen, in UTF-8."""
         if self._unread is not None:

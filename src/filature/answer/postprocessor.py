@@ -216,6 +216,17 @@ class AnswerPostprocessor:
         return self._observer.exceeded
 
     @property
+    def completion_told(self) -> int:
+        """The most completion tokens that the engine's records tell so far, possible or not."""
+        return self._observer.completion_told
+
+    @property
+    def said_last_word(self) -> bool:
+        """Whether an error frame or the dialect's end mark came."""
+        observer = self._observer
+        return observer.end_mark_seen or observer.error is not None
+
+    @property
     def error(self) -> object:
         """The engine's error frame as it sent it (an object, a string); None if there was none."""
         return self._observer.error

@@ -3,11 +3,10 @@
 from typing import Final
 
 from filature.answer.postprocessor import AnswerPostprocessor
-from filature.answer.pricing import Tariff, cost_of
+from filature.answer.pricing import cost_of
 from filature.answer.usage import Usage
 from filature.relay.engines import ServedModel
 from filature.relay.outcome import Outcome
-from filature.request.parse import ParsedRequest
 from filature.telemetry.record import UsageRecord
 
 _RATIO_WEIGHT: Final = 0.1
@@ -18,8 +17,6 @@ def account(
     record: UsageRecord,
     answer: AnswerPostprocessor,
     outcome: Outcome,
-    tariff: Tariff,
-    request: ParsedRequest,
     model: ServedModel | None,
 ) -> None:
     """Write usage and cost into ``record``, as ``money.md`` ("Who pays") has it for the outcome.
@@ -28,8 +25,10 @@ def account(
     """
     record.events = answer.content_events
     record.unprocessed_bytes = answer.unprocessed_bytes
-    if not request.dialect.is_metered:
+    tariff = answer.policy.tariff
+    if tariff is None:  # the dialect is not metered
         return
+    record.coefficient = tariff.coefficient
     if not answer.progress and outcome is not Outcome.COMPLETED:
         return
     usage = answer.usage

@@ -1,6 +1,6 @@
 """The end of a complete answer, kept back until the charge for it is stored. Nothing is metered here."""
 
-from filature.errors import StoreError
+from filature.errors import FilatureError, StoreError, Unavailable
 from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
@@ -89,22 +89,24 @@ class Ending:
             reply.finish(last)
         connection.answered(reply.keep_alive)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: FilatureError, outcome: Outcome) -> None:
+        """Wait no longer: the client is told that the answer failed, and is not charged."""
         self._ended = True
         record, connection, reply = self._record, self._connection, self._reply
-        error = StoreError()
-        record.outcome = Outcome.NOT_SETTLED
+        record.outcome = outcome
         record.status = error.status
         record.error_code = error.code
         record.prompt_cost = record.completion_cost = record.total_cost = 0
-        self._grant.give_up()
-        self._plane.record(record)
-        if reply.state is not UNSENT and not self._streams:
-            connection.abort()  # half a document holds no error: it must not end properly
-            return
-        reply.forget_held()
-        reply.fail(error, self._dialect, self._sequence_number)
-        connection.answered(reply.keep_alive)
+        try:
+            self._grant.give_up()
+        finally:
+            self._plane.record(record)
+            if reply.state is not UNSENT and not self._streams:
+                connection.abort()  # half a document holds no error: it must not end properly
+            else:
+                reply.forget_held()
+                reply.fail(error, self._dialect, self._sequence_number)
+                connection.answered(reply.keep_alive)
 
     # Answering
 
@@ -120,7 +122,13 @@ class Ending:
     def tick(self, now: float) -> None:
         if now >= self._deadline:
             self._connection.deadline = NEVER
-            self._give_up()
+            self._give_up(StoreError(), Outcome.NOT_SETTLED)
 
     def drain(self) -> None:
-        """The commit comes, or the deadline."""
+        """The grace is over: what was not committed in it will not be seen whole, nor charged."""
+        self._give_up(draining(), Outcome.DRAINED)
+
+
+def draining() -> Unavailable:
+    """What is said to who is cut off by a drain."""
+    return Unavailable("This server is shutting down.", code="draining")

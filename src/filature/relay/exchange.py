@@ -1,12 +1,11 @@
 """One request's life on the data plane: engine chosen, answer relayed, exactly one outcome.
 
 An exchange is wired between a client's connection and an engine's: the engine's bytes go through the
-postprocessor to the client's transport in one chain of calls. It ends in ``_end`` or, complete, in
-``_complete``, once; the last of a complete answer goes out by ``Ending``.
+postprocessor to the client's transport in one chain of calls. Here is the half that faces engines, and
+what is done when a deadline is over; the half that faces the client, and the end, is ``client_side.py``.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from filature.answer.bounds import UsageBounds
@@ -21,14 +20,25 @@ from filature.errors import (
     RequestError,
     Unavailable,
 )
-from filature.relay.accounting import account
+from filature.relay.client_side import ClientSide
+from filature.relay.deadlines import (
+    ANSWERING,
+    ASKING,
+    BEGIN,
+    CLIENT_STALLED,
+    END,
+    ENDING,
+    ENGINE_SILENT,
+    PING,
+    REQUEST_OVER,
+)
 from filature.relay.downstream import DownstreamConnection
-from filature.relay.ending import Ending
-from filature.relay.engines import Engine, ServedModel
+from filature.relay.ending import draining
+from filature.relay.engines import Engine
 from filature.relay.http1 import RequestHead, ResponseHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
-from filature.relay.reply import CHUNKED, UNSENT, Reply
+from filature.relay.reply import UNSENT
 from filature.relay.responses import chunk
 from filature.relay.settlement import Grant
 from filature.relay.upstream import UpstreamConnection
@@ -39,8 +49,6 @@ from filature.wire.engine_errors import EngineMessage, read_error, read_error_bo
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
-_HELD_READS_MAX: Final = 64
-"""Reads after an end mark that are kept; an engine that goes on has ended all the same."""
 _EVENTS_PER_TOKEN_MAX: Final = 2
 _EVENTS_MORE: Final = 64
 """Events with content, beside those that the allowed tokens explain, before an engine is stopped."""
@@ -51,41 +59,17 @@ _CLIENT_CLOSED: Final = 499
 log = logging.getLogger(__name__)
 
 
-class Exchange:
+class Exchange(ClientSide):
     """One request. Made by the service, told of events by both connections."""
 
     __slots__ = (
-        "_answer",
         "_collected",
         "_collected_bytes",
-        "_connection",
-        "_content_type",
-        "_end_held",
-        "_end_held_since",
-        "_ended",
         "_engine",
-        "_first_content_at",
-        "_grant",
         "_head",
-        "_held_since",
         "_last_error",
-        "_model",
-        "_paused_at",
-        "_plane",
-        "_progress_at",
-        "_progress_seen",
         "_reads",
-        "_record",
-        "_reply",
-        "_request",
-        "_request_deadline",
-        "_sent_at",
-        "_started_at",
         "_status",
-        "_tried",
-        "_upstream",
-        "_waiting_since",
-        "_write_chunk",
     )
 
     def __init__(
@@ -98,39 +82,14 @@ class Exchange:
         header_lines: bytes,
         grant: Grant,
     ) -> None:
-        self._plane = plane
-        self._grant = grant
-        self._connection = connection
+        super().__init__(plane, connection, head, request, record, header_lines, grant)
         self._head = head
-        self._request = request
-        self._record = record
-        self._reply = Reply(connection, head, header_lines)
-        # where the next chunk goes, once the answer streams in chunks: the hot path's short cut
-        self._write_chunk: Callable[[bytes], None] | None = None
-        self._started_at = plane.timer()
-        self._tried: list[Engine] = []
         self._engine: Engine | None = None
-        self._model: ServedModel | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._answer: AnswerPostprocessor | None = None
         self._collected: list[bytes] = []  # the body of an engine's refusal
         self._collected_bytes = 0
         self._status = 0  # of the engine's answer; 0 until its head came
-        self._content_type = b""
         self._reads = 0  # those that were not simply the next chunk of an event stream
-        self._first_content_at: float | None = None
         self._last_error: EngineError | None = None
-        self._ended = False
-        self._end_held: list[bytes] = []  # the end mark, and what came with it
-        self._end_held_since: float | None = None
-        now = plane.clock.now
-        wait_s = plane.limits.request_s
-        if request.timeout_s is not None:
-            wait_s = min(wait_s, request.timeout_s)
-        self._request_deadline = now + wait_s
-        self._waiting_since = self._held_since = self._progress_at = self._sent_at = now
-        self._progress_seen = 0
-        self._paused_at: float | None = None
 
     def start(self) -> None:
         self._connection.exchange = self
@@ -158,7 +117,7 @@ class Exchange:
         engine.running += 1
         self._answer = None
         self._status = 0
-        self._waiting_since = plane.clock.now
+        self._deadlines.enter(ASKING, plane.clock.now)
         self._schedule()
         head = self._head
         lines = head.engine_lines
@@ -188,7 +147,7 @@ class Exchange:
 
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
-        self._held_since = self._progress_at = self._plane.clock.now
+        self._deadlines.enter(ANSWERING, self._plane.clock.now)
         if head.status != 200:
             self._collected.clear()
             self._collected_bytes = 0
@@ -220,8 +179,8 @@ class Exchange:
             self._collect(payload)
             return
         out = answer.feed(payload)
-        if answer.end_mark_seen:
-            self._hold_end(answer, out)
+        if answer.said_last_word:
+            self._on_last_word(answer, out)
         elif out:
             write = self._write_chunk
             if write is not None:
@@ -230,22 +189,22 @@ class Exchange:
                 self._on_output(answer, out)
         else:
             self._reads += 1
-        if answer.error is not None:
-            self._on_error_frame(answer.error)
 
-    def _hold_end(self, answer: AnswerPostprocessor, out: bytes) -> None:
-        """The end mark waits for the engine's end of the body and for the commit."""
-        plane = self._plane
-        now = plane.clock.now
-        if self._end_held_since is None:
-            self._end_held_since = now
-            self._connection.deadline = now + plane.limits.end_mark_wait_s
-            if self._first_content_at is None and answer.has_content:
-                self._first_content_at = plane.timer()
-        if out:
-            self._end_held.append(out)
-            if len(self._end_held) > _HELD_READS_MAX:
-                self._cut_short(EngineFailed("The engine went on after its end mark."))
+    def _on_last_word(self, answer: AnswerPostprocessor, out: bytes) -> None:
+        """An error frame, or the end mark: that waits for the end of the engine's message and the commit."""
+        if answer.error is not None:
+            if out and not self._tail:
+                self._on_output(answer, out)
+            self._on_error_frame(answer.error)
+            return
+        self._note_content(answer)
+        self._tail += out
+        if self._deadlines.stage is not ENDING:
+            self._deadlines.enter(ENDING, self._plane.clock.now)
+            self._schedule()
+        elif len(self._tail) > self._plane.limits.after_end_mark_bytes_max:
+            self._plane.metrics.limit_reached("after_end_mark_bytes_max")
+            self._cut_short(EngineFailed("The engine went on after its end mark."))
 
     def _collect(self, payload: bytes) -> None:
         self._reads += 1
@@ -258,9 +217,9 @@ class Exchange:
         """Output that is not simply the next chunk of a stream whose head is out."""
         reply = self._reply
         self._reads += 1
-        if self._first_content_at is None and answer.has_content:
-            self._first_content_at = self._plane.timer()
+        self._note_content(answer)
         if reply.state is not UNSENT:
+            reply.keeps_last_byte = self._is_shapeless
             reply.send(out)
             self._take_short_cut()
         elif answer.mode == "events" or answer.overflowed:
@@ -269,27 +228,6 @@ class Exchange:
             reply.hold(out)
             if reply.held_bytes > self._plane.limits.document_bytes_held_max:
                 self._begin(b"")
-
-    def _begin(self, first: bytes) -> None:
-        """Send the answer's head: from here on it streams."""
-        self._reply.begin(self._content_type, first)
-        self._sent_at = self._plane.clock.now
-        self._plane.open.streams += 1
-        self._take_short_cut()
-
-    def _take_short_cut(self) -> None:
-        """After the first content an event stream's chunks go straight to the client."""
-        begun = self._reply.state is CHUNKED and self._first_content_at is not None
-        if begun and not self._is_shapeless:
-            self._write_chunk = self._connection.write
-            if self._upstream is not None and self._answer is not None:
-                self._upstream.splice(self._answer, self._write_chunk)
-
-    @property
-    def _is_shapeless(self) -> bool:
-        """Whether the answer is no event stream that could be followed event by event."""
-        answer = self._answer
-        return answer is None or answer.mode == "documents" or answer.overflowed
 
     def _on_error_frame(self, frame: object) -> None:
         told, answer = read_error(frame), self._answer
@@ -313,28 +251,14 @@ class Exchange:
             self._broken(EngineFailed(f"The engine's answer is incomplete: {verdict.reason}."))
 
     def _complete(self, answer: AnswerPostprocessor, tail: bytes) -> None:
-        """The outcome is known; the rest goes out when it is settled."""
-        reply, engine = self._reply, self._tried[-1]
+        """The answer is whole, and its outcome known."""
+        engine = self._tried[-1]
         if answer.exceeded:
             log.warning("engine %s claims more than is possible: %s", engine.name, self._record.id)
             self._plane.metrics.engine_failed(engine.name, "engine_exceeded")
         else:
             engine.succeeded()
-        streams = reply.state is not UNSENT or answer.mode == "events"
-        if self._first_content_at is None and not streams:
-            self._first_content_at = self._plane.timer()
-        record = self._close(Outcome.COMPLETED, 200)
-        record.streamed = streams
-        last = b"".join(self._end_held) + tail if self._end_held else tail
-        Ending(
-            self._plane,
-            self._connection,
-            reply,
-            self._grant,
-            record,
-            self._request.dialect,
-            answer.next_sequence_number,
-        ).start(self._content_type, last, streams=answer.mode == "events")
+        self._finish(answer, tail)
 
     def _was_complete(self) -> bool:
         """Whether nothing was missing when the answer was cut short; then it ends as completed."""
@@ -391,6 +315,7 @@ class Exchange:
             self._fail(error, outcome)
         elif len(self._tried) <= plane.limits.retries_max:
             self._reply.forget_held()
+            self._tail = b""
             self._first_content_at = None
             self._try_next_engine()
         else:
@@ -407,16 +332,6 @@ class Exchange:
             outcome = Outcome.NO_ENGINE
         self._fail(error, outcome)
 
-    def _fail(self, error: FilatureError, outcome: Outcome) -> None:
-        """End with an error: as a response, or inside a stream as the dialect's error event."""
-        answer = self._answer
-        if self._reply.state is not UNSENT and answer is not None and answer.mode == "documents":
-            self._connection.abort()  # half a document holds no error: it must not end properly
-        else:
-            number = answer.next_sequence_number if answer is not None else 0
-            self._reply.fail(error, self._request.dialect, number)
-        self._end(outcome, error.status, error.code)
-
     # from the client (Answering)
 
     def client_gone(self) -> None:
@@ -424,80 +339,68 @@ class Exchange:
         self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
 
     def client_paused(self) -> None:
-        self._paused_at = self._plane.clock.now
+        self._deadlines.paused(self._plane.clock.now)
         if self._upstream is not None:
             self._upstream.pause_reading()
 
     def client_resumed(self) -> None:
-        self._paused_at = None
-        self._progress_at = self._plane.clock.now
+        self._deadlines.resumed(self._plane.clock.now)
         if self._upstream is not None:
             self._upstream.resume_reading()
 
     def drain(self) -> None:
         self._drop_engine(cancel=True)
         if not self._was_complete():
-            error = Unavailable("This server is shutting down.", code="draining")
-            self._fail(error, Outcome.DRAINED)
+            self._fail(draining(), Outcome.DRAINED)
+        elif self._connection.exchange is not None:
+            self._connection.exchange.drain()  # the Ending: it would wait for its commit
 
     # deadlines
 
-    def _schedule(self) -> None:
-        plane, until = self._plane, self._request_deadline
-        next_look = plane.clock.now + plane.limits.look_s
-        self._connection.deadline = min(next_look, until)
-
     def tick(self, now: float) -> None:
-        """A deadline may have passed: look which, and set the next."""
-        limits = self._plane.limits
-        if now >= self._request_deadline:
-            self._out_of_time()
-        elif self._paused_at is not None:
-            if self._connection.took_something():
-                self._paused_at = now
-            elif now - self._paused_at >= limits.client_stall_s:
-                self._client_stalled()
-        elif self._end_held_since is not None:
-            if now - self._end_held_since >= limits.end_mark_wait_s:
-                self._cut_short(EngineTimeout("The engine did not end its answer."))
-        elif self._status == 0:
-            if now - self._waiting_since >= limits.first_byte_s:
-                self._engine_failed(EngineTimeout())
+        """A deadline may have passed: do what is due, and set the next."""
+        if self._goes_on_too_long():
+            self._engine_failed(EngineFailed("The engine went on past the tokens it was allowed."))
         else:
-            self._look_at_progress(now)
+            self._do_what_is_due(now)
         if not self._ended:
             self._schedule()
 
-    def _look_at_progress(self, now: float) -> None:
-        limits, answer, reply = self._plane.limits, self._answer, self._reply
-        if answer is not None and self._goes_on_too_long(answer):
-            self._engine_failed(EngineFailed("The engine went on past the tokens it was allowed."))
-            return
+    def _do_what_is_due(self, now: float) -> None:
+        answer, deadlines = self._answer, self._deadlines
         if self._is_shapeless:
             self._write_chunk = None  # from here on reads are counted
-        seen = self._progress()
-        # what precedes the first content may be the prefill of a long prompt
-        waits_for_content = answer is not None and not answer.has_content
-        patience_s = limits.first_byte_s if waits_for_content else limits.progress_s
-        if seen != self._progress_seen:
-            self._progress_seen = seen
-            self._progress_at = self._sent_at = now
-        elif now - self._progress_at >= patience_s:
-            self._cut_short(EngineTimeout(f"No data came for {patience_s:g} s."))
+        due = deadlines.due(
+            now,
+            self._connection,
+            self._progress(),
+            unsent=self._reply.state is UNSENT,
+            prefilling=answer is not None and not answer.has_content,
+        )
+        if due is REQUEST_OVER:
+            self._out_of_time()
+        elif due is CLIENT_STALLED:
+            self._client_stalled()
+        elif due is ENGINE_SILENT:
+            silent = f"No data came for {deadlines.patience_s:g} s." if self._status else ""
+            self._cut_short(EngineTimeout(silent))
+        elif due is END:
+            self._cut_short(EngineTimeout("The engine did not end its answer."))
+        elif answer is None or self._is_shapeless:
             return
-        if answer is None or self._is_shapeless:
-            return
-        if reply.state is UNSENT:
-            if self._request.stream and now - self._held_since >= limits.hold_s:
-                self._begin(answer.release() or _PING)
-        elif now - self._sent_at >= limits.ping_s:
-            reply.send(_PING)
-            self._sent_at = now
+        elif due is BEGIN and self._request.stream:
+            self._begin(answer.release() or _PING)
+        elif due is PING:
+            self._reply.send(_PING)
+            deadlines.spoke(now)
 
-    def _goes_on_too_long(self, answer: AnswerPostprocessor) -> bool:
+    def _goes_on_too_long(self) -> bool:
         """Whether the engine ignores its cap. An event has a token, as a rule, but some engines make two of one."""
-        events_max = _EVENTS_PER_TOKEN_MAX * self._grant.completion_tokens + _EVENTS_MORE
-        return answer.exceeded or answer.content_events > events_max
+        answer, cap = self._answer, self._grant.completion_tokens
+        if answer is None or self._is_shapeless or self._deadlines.stage is not ANSWERING:
+            return False
+        events_max = _EVENTS_PER_TOKEN_MAX * cap + _EVENTS_MORE
+        return answer.completion_told > cap or answer.content_events > events_max
 
     def _progress(self) -> int:
         """A number that grows with the answer's data; an event stream's comments do not count."""
@@ -521,40 +424,6 @@ class Exchange:
         self._drop_engine(cancel=True)
         self._connection.abort()
         self._end(Outcome.CLIENT_STALLED, _CLIENT_CLOSED)
-
-    # the end
-
-    def _end(self, outcome: Outcome, status: int, error_code: str | None = None) -> None:
-        """The way out of all that is not a complete answer: nobody waits for what is settled."""
-        record = self._close(outcome, status, error_code)
-        self._grant.end(record, None)
-        self._plane.record(record)
-        if self._connection.exchange is self:  # else it is closed
-            self._connection.answered(self._reply.keep_alive)
-
-    def _close(self, outcome: Outcome, status: int, error_code: str | None = None) -> UsageRecord:
-        """The record, written to its end."""
-        assert not self._ended, "an exchange ends once"
-        self._ended = True
-        plane, record, started = self._plane, self._record, self._started_at
-        if self._reply.state is not UNSENT:
-            plane.open.streams -= 1
-            record.streamed = True
-        record.outcome = outcome
-        record.status = status
-        record.error_code = error_code
-        record.total_s = plane.timer() - started
-        record.tries = len(self._tried)
-        if self._first_content_at is not None:
-            record.first_content_s = self._first_content_at - started
-        if self._tried:
-            engine = self._tried[-1]
-            record.engine = engine.name
-            if self._answer is not None:
-                tariff = self._grant.tariff(engine)
-                record.coefficient = tariff.coefficient
-                account(record, self._answer, outcome, tariff, self._request, self._model)
-        return record
 
 
 def _lines_for_engine(head: RequestHead) -> bytes:

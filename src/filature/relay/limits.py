@@ -54,6 +54,8 @@ class RelayLimits:
     """Of finished JSON documents held for a content length; then they are sent chunked."""
     end_mark_wait_s: float = 1.0
     """For an engine to end its HTTP message after the answer's end mark."""
+    after_end_mark_bytes_max: int = 64 * 1024
+    """Of what an engine says with the end mark and behind it, above which its message is not waited for."""
     commit_wait_s: float = 10.0
     """For a charge to be stored, until the answer that it is for counts as failed."""
     drain_s: float = 30.0

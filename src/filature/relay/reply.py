@@ -16,9 +16,22 @@ UNTIL_CLOSE: Final = "until_close"
 
 
 class Reply:
-    """One response on a client's connection. ``state`` says how far it is and in what framing."""
+    """One response on a client's connection. ``state`` says how far it is and in what framing.
 
-    __slots__ = ("_connection", "_head", "_held", "_write", "header_lines", "held_bytes", "state")
+    ``keeps_last_byte``: of an answer that streams until the close, and whose end nothing else marks, the
+    last byte is not sent before ``finish``.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_head",
+        "_held",
+        "_write",
+        "header_lines",
+        "held_bytes",
+        "keeps_last_byte",
+        "state",
+    )
 
     def __init__(
         self, connection: DownstreamConnection, head: RequestHead, header_lines: bytes
@@ -26,6 +39,7 @@ class Reply:
         self.state: Literal["unsent", "chunked", "until_close"] = UNSENT
         self.header_lines = header_lines
         self.held_bytes = 0
+        self.keeps_last_byte = False
         self._connection = connection
         self._write = connection.write
         self._head = head
@@ -54,11 +68,21 @@ class Reply:
             self._write(lines + chunk(body) if body else lines)
         else:
             self.state = UNTIL_CLOSE
-            self._write(lines + b"connection: close\r\n\r\n" + body)
+            self._write(lines + b"connection: close\r\n\r\n")
+            if body:
+                self.send(body)
 
     def send(self, payload: bytes) -> None:
         """More of a streamed answer; never empty."""
-        self._write(chunk(payload) if self.state is CHUNKED else payload)
+        if self.state is CHUNKED:
+            self._write(chunk(payload))
+            return
+        if self.keeps_last_byte:
+            payload = self._take_held(payload)
+            self.hold(payload[-1:])
+            payload = payload[:-1]
+        if payload:
+            self._write(payload)
 
     def hold(self, payload: bytes) -> None:
         """Keep a part of a whole answer until its length is known."""
@@ -77,7 +101,9 @@ class Reply:
         """The last bytes of a streamed answer and its proper end."""
         if self.state is CHUNKED:
             self._write(chunk(last) + LAST_CHUNK if last else LAST_CHUNK)
-        elif last:
+            return
+        last = self._take_held(last)
+        if last:
             self._write(last)
 
     def send_whole(self, content_type: bytes, last: bytes) -> None:

@@ -1,0 +1,168 @@
+"""The half of an exchange that faces its client: what the client is sent, and how the request ends.
+
+It ends once: in ``_end``, for which nobody waits, or complete in ``_finish``, whose last bytes go out by
+``Ending``. The half that faces engines builds on this one: ``exchange.py``.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+from filature.answer.postprocessor import AnswerPostprocessor
+from filature.errors import FilatureError
+from filature.relay.accounting import account
+from filature.relay.deadlines import Deadlines
+from filature.relay.downstream import Answering, DownstreamConnection
+from filature.relay.ending import Ending
+from filature.relay.engines import Engine, ServedModel
+from filature.relay.http1 import RequestHead
+from filature.relay.outcome import Outcome
+from filature.relay.plane import DataPlane
+from filature.relay.reply import CHUNKED, UNSENT, Reply
+from filature.relay.settlement import Grant
+from filature.relay.upstream import UpstreamConnection
+from filature.request.parse import ParsedRequest
+from filature.telemetry.record import UsageRecord
+
+
+class ClientSide:
+    """One request, as its client sees it."""
+
+    __slots__ = (
+        "_answer",
+        "_connection",
+        "_content_type",
+        "_deadlines",
+        "_ended",
+        "_first_content_at",
+        "_grant",
+        "_model",
+        "_plane",
+        "_record",
+        "_reply",
+        "_request",
+        "_started_at",
+        "_tail",
+        "_tried",
+        "_upstream",
+        "_write_chunk",
+    )
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        connection: DownstreamConnection,
+        head: RequestHead,
+        request: ParsedRequest,
+        record: UsageRecord,
+        header_lines: bytes,
+        grant: Grant,
+    ) -> None:
+        self._plane = plane
+        self._connection = connection
+        self._request = request
+        self._record = record
+        self._grant = grant
+        self._reply = Reply(connection, head, header_lines)
+        # where the next chunk goes, once the answer streams in chunks: the hot path's short cut
+        self._write_chunk: Callable[[bytes], None] | None = None
+        self._started_at = plane.timer()
+        self._first_content_at: float | None = None
+        self._tried: list[Engine] = []
+        self._model: ServedModel | None = None  # as the engine tried last serves it
+        self._upstream: UpstreamConnection | None = None
+        self._answer: AnswerPostprocessor | None = None
+        self._content_type = b""
+        self._tail = b""  # the end mark, what came with it and what came behind it
+        self._ended = False
+        self._deadlines = Deadlines(plane.limits, plane.clock.now, request.timeout_s)
+
+    def _schedule(self) -> None:
+        self._connection.deadline = self._deadlines.next_look(self._plane.clock.now)
+
+    # the answer
+
+    @property
+    def _is_shapeless(self) -> bool:
+        """Whether the answer is no event stream that could be followed event by event."""
+        answer = self._answer
+        return answer is None or answer.mode == "documents" or answer.overflowed
+
+    def _note_content(self, answer: AnswerPostprocessor) -> None:
+        if self._first_content_at is None and answer.has_content:
+            self._first_content_at = self._plane.timer()
+
+    def _begin(self, first: bytes) -> None:
+        """Send the answer's head: from here on it streams."""
+        self._reply.keeps_last_byte = self._is_shapeless
+        self._reply.begin(self._content_type, first)
+        self._deadlines.spoke(self._plane.clock.now)
+        self._plane.open.streams += 1
+        self._take_short_cut()
+
+    def _take_short_cut(self) -> None:
+        """After the first content an event stream's chunks go straight to the client."""
+        begun = self._reply.state is CHUNKED and self._first_content_at is not None
+        if begun and not self._is_shapeless:
+            self._write_chunk = self._connection.write
+            if self._upstream is not None and self._answer is not None:
+                self._upstream.splice(self._answer, self._write_chunk)
+
+    # the end
+
+    def _finish(self, answer: AnswerPostprocessor, tail: bytes) -> None:
+        """The answer is whole: the rest of it goes out when it is settled."""
+        streams = self._reply.state is not UNSENT or answer.mode == "events"
+        if self._first_content_at is None and not streams:
+            self._first_content_at = self._plane.timer()
+        record = self._close(Outcome.COMPLETED, 200)
+        record.streamed = streams
+        Ending(
+            self._plane,
+            self._connection,
+            self._reply,
+            self._grant,
+            record,
+            self._request.dialect,
+            answer.next_sequence_number,
+        ).start(self._content_type, self._tail + tail, streams=answer.mode == "events")
+
+    def _fail(self, error: FilatureError, outcome: Outcome) -> None:
+        """End with an error: as a response, or inside a stream as the dialect's error event."""
+        answer = self._answer
+        if self._reply.state is not UNSENT and answer is not None and answer.mode == "documents":
+            self._connection.abort()  # half a document holds no error: it must not end properly
+        else:
+            number = answer.next_sequence_number if answer is not None else 0
+            self._reply.fail(error, self._request.dialect, number)
+        self._end(outcome, error.status, error.code)
+
+    def _end(self, outcome: Outcome, status: int, error_code: str | None = None) -> None:
+        """The way out of all that is not a complete answer: nobody waits for what is settled."""
+        record = self._close(outcome, status, error_code)
+        try:
+            self._grant.end(record, None)
+        finally:
+            self._plane.record(record)
+            if self._connection.exchange is cast(Answering, self):  # else it is closed
+                self._connection.answered(self._reply.keep_alive)
+
+    def _close(self, outcome: Outcome, status: int, error_code: str | None = None) -> UsageRecord:
+        """The record, written to its end."""
+        assert not self._ended, "an exchange ends once"
+        self._ended = True
+        plane, record, started = self._plane, self._record, self._started_at
+        if self._reply.state is not UNSENT:
+            plane.open.streams -= 1
+            record.streamed = True
+        record.outcome = outcome
+        record.status = status
+        record.error_code = error_code
+        record.total_s = plane.timer() - started
+        record.tries = len(self._tried)
+        if self._first_content_at is not None:
+            record.first_content_s = self._first_content_at - started
+        if self._tried:
+            record.engine = self._tried[-1].name
+        if self._answer is not None:
+            account(record, self._answer, outcome, self._model)
+        return record
