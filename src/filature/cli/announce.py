@@ -62,6 +62,10 @@ class Announcement:
             f"Prices, in credits per million tokens: prompt {settings.price_in}, "
             f"cached {settings.price_cached}, completion {settings.price_out}"
         )
+        if settings.serves_keyless:
+            _say("Requests without a key are paid by the account demo: filature account show demo")
+        else:
+            _say("Requests need a key: filature account create NAME, filature key create NAME")
         _say(f"\nTry it:\n{curl(url, models[0])}\n")
 
     async def _demo_lives(self, demo: "DemoChild") -> None:

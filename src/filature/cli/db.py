@@ -3,9 +3,8 @@
 What is done, and whether another process may be using the database meanwhile, is ``store.upkeep``'s.
 """
 
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Protocol, cast
+from typing import Annotated, Protocol
 
 import typer
 
@@ -74,7 +73,9 @@ def restore(
 
 
 def _upkeep() -> _Upkeep:
-    return cast(_Upkeep, import_module("filature.store.upkeep"))
+    from filature.store import upkeep  # noqa: PLC0415  # --help is quick
+
+    return upkeep
 
 
 def _name(url: str) -> str:

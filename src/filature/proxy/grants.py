@@ -140,7 +140,7 @@ def row_of(record: UsageRecord) -> UsageRow:
         record.account,
         record.key_id,
         int(record.started_at * 1000),
-        record.model,
+        record.model.replace("\0", "\ufffd"),  # which PostgreSQL does not take
         record.outcome,
         record.total_cost,
         orjson.dumps(record.as_log_fields()).decode(),

@@ -148,10 +148,6 @@ class EmbeddedLedger:
         self._keep(usage, None)
         return outcome
 
-    def note(self, usage: UsageRow) -> None:
-        """Store the record of a request for which nothing was held."""
-        self._keep(usage, None)
-
     def _keep(self, usage: UsageRow, committed: Committed | None) -> None:
         pending = self._writer.pending
         pending.usage[usage.id] = usage
