@@ -1,10 +1,12 @@
 """Failures that cost an engine's time and the client nothing, rationed: first slowed, then refused.
 
 Each adds one to its account's score, each paid answer takes one away, and the score halves with time.
+Which outcomes are such failures is decided elsewhere.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import ceil, log2
 from typing import Final
 
 from filature.errors import RateLimited
@@ -27,8 +29,13 @@ class FreeFailures:
         self._monotonic_s = monotonic_s
         self._scores: OrderedDict[AccountId, tuple[float, float]] = OrderedDict()
 
+    @property
+    def accounts(self) -> int:
+        """How many have a score."""
+        return len(self._scores)
+
     def check(self, account: AccountId) -> float:
-        """Seconds that a request waits before it is begun. Raises RateLimited."""
+        """Seconds that a request waits before it is begun; up to DELAY_MAX_S. Raises RateLimited."""
         if account not in self._scores:
             return 0.0
         score = self._score(account)
@@ -36,12 +43,14 @@ class FreeFailures:
             return 0.0
         if score <= REFUSED_ABOVE:
             return DELAY_MAX_S * (score - SLOWED_ABOVE) / (REFUSED_ABOVE - SLOWED_ABOVE)
+        wait_s = max(ceil(HALF_LIFE_S * log2(score / REFUSED_ABOVE)), 1)
         error = RateLimited(
-            "Too many requests of this account broke off or broke their engines and cost nothing; "
-            "it is served again in a minute.",
+            "Too many requests of this account broke their engines, or were left before the first "
+            f"event, and cost nothing. It is served again in {wait_s} s; answers that are paid for "
+            "make up for them.",
             code="too_many_failures",
         )
-        error.retry_after_s = int(HALF_LIFE_S)
+        error.retry_after_s = wait_s
         raise error
 
     def failed(self, account: AccountId) -> None:
@@ -53,7 +62,7 @@ class FreeFailures:
             self._scores.popitem(last=False)
 
     def succeeded(self, account: AccountId) -> None:
-        """A request of the account was completed."""
+        """A request of the account was completed and paid for."""
         if account not in self._scores:
             return
         score = self._score(account) - 1.0

@@ -1,13 +1,20 @@
-"""What each key may do per minute, at once, and of its budget. Counted in memory, by injected clocks."""
+"""What each key may do per minute, at once, and of its budget. Counted in memory, in integers, by injected clocks."""
 
+from bisect import insort
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from filature.answer.pricing import credits_text
 from filature.errors import BudgetExceeded, RateLimited
-from filature.store.keys import ApiKey, Period
+from filature.store.keys import PERIODS_KEPT, ApiKey, Period
 
+STATES_SWEPT_FROM: Final = 1000
+"""Keys that are counted for; from here on those at rest are forgotten each time their number has doubled."""
+CONCURRENCY_RETRY_S: Final = 1
+"""Nobody knows when a running request ends."""
+_PARTS: Final = 60_000
+"""Of one request or token, as there are milliseconds in a minute: a limit's number of parts comes back in each."""
 _FORMATS: Final[dict[Period, str]] = {
     "day": "%Y-%m-%d",
     "month": "%Y-%m",
@@ -17,45 +24,77 @@ _FORMATS: Final[dict[Period, str]] = {
 
 
 class _Bucket:
-    """A token bucket: ``limit`` at most, filled up within a minute. Below zero by what was reserved too low."""
+    """A token bucket: full it holds ``limit``, and a minute fills it.
 
-    __slots__ = ("left", "limit", "since")
+    What is more than the limit by itself is let in when the bucket is full, and leaves it below
+    zero. So does what used more than was reserved.
+    """
 
-    def __init__(self, limit: int, now: float) -> None:
+    __slots__ = ("_parts", "_since_ms", "limit")
+
+    def __init__(self, limit: int, now_ms: int) -> None:
         self.limit = limit
-        self.left = float(limit)
-        self.since = now
+        self._parts = limit * _PARTS
+        self._since_ms = now_ms
 
-    def fill(self, now: float) -> None:
-        if now > self.since:
-            self.left = min(self.left + (now - self.since) * self.limit / 60, float(self.limit))
-            self.since = now
+    def fill(self, now_ms: int) -> None:
+        passed_ms = now_ms - self._since_ms
+        if passed_ms > 0:
+            self._since_ms = now_ms
+            self._parts = min(self._parts + passed_ms * self.limit, self.limit * _PARTS)
 
-    def wait_s(self, amount: float) -> float:
-        """Until ``amount`` is there; 0 when it is."""
-        missing = min(amount, self.limit) - self.left
-        return max(missing * 60 / self.limit, 0.0)
+    def wait_ms(self, amount: int) -> int:
+        """Until ``amount`` may be taken; 0 when it may be now."""
+        missing = min(amount, self.limit) * _PARTS - self._parts
+        return -(-missing // self.limit) if missing > 0 else 0
+
+    def take(self, amount: int) -> None:
+        self._parts -= amount * _PARTS
+
+    def give_back(self, amount: int) -> None:
+        """What was taken and not needed; a negative one takes more."""
+        self._parts = min(self._parts + amount * _PARTS, self.limit * _PARTS)
 
     @property
-    def full_s(self) -> float:
+    def left(self) -> int:
+        """Whole ones; 0 when it is below zero."""
+        return max(self._parts // _PARTS, 0)
+
+    @property
+    def full_ms(self) -> int:
         """Until it is full again."""
-        return (self.limit - self.left) * 60 / self.limit
+        return self.wait_ms(self.limit)
 
 
 class _KeyState:
-    __slots__ = ("held", "requests", "running", "tokens")
+    """What a key used of its limits."""
 
-    def __init__(self, key: ApiKey, now: float) -> None:
-        limits = key.limits
+    __slots__ = ("requests", "running", "tokens")
+
+    def __init__(self, key: ApiKey, now_ms: int) -> None:
+        rpm, tpm = key.limits.requests_per_minute, key.limits.tokens_per_minute
         self.running = 0
-        self.held = 0  # nano-credits of requests that run
-        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
-        self.requests = None if rpm is None else _Bucket(rpm, now)
-        self.tokens = None if tpm is None else _Bucket(tpm, now)
+        self.requests = None if rpm is None else _Bucket(rpm, now_ms)
+        self.tokens = None if tpm is None else _Bucket(tpm, now_ms)
+
+    def fill(self, now_ms: int) -> None:
+        if self.requests is not None:
+            self.requests.fill(now_ms)
+        if self.tokens is not None:
+            self.tokens.fill(now_ms)
+
+    def is_at_rest(self, now_ms: int) -> bool:
+        """Whether a new state would be the same."""
+        self.fill(now_ms)
+        return (
+            not self.running
+            and (self.requests is None or not self.requests.full_ms)
+            and (self.tokens is None or not self.tokens.full_ms)
+        )
 
 
 class Slot:
-    """An admitted request's place in its key's limits; given back once by ``finish`` or ``cancel``."""
+    """An admitted request's place in its key's limits; given back once, by ``finish`` or ``cancel``."""
 
     __slots__ = ("_amount", "_limiter", "_state", "_tokens", "budget_period", "header_lines")
 
@@ -81,17 +120,18 @@ class Slot:
         """It ended: it used ``tokens`` and costs ``spent`` nano-credits."""
         state = self._state
         state.running -= 1
-        state.held -= self._amount
         if state.tokens is not None:
-            state.tokens.left += self._tokens - tokens
-        if self.budget_period is not None and spent:
-            self._limiter.spend(self.budget_period, spent)
+            state.tokens.give_back(self._tokens - tokens)
+        if self.budget_period is not None:
+            self._limiter.let_go(self.budget_period, self._amount)
+            if spent:
+                self._limiter.spend(self.budget_period, spent)
 
     def cancel(self) -> None:
         """It never began."""
         self.finish(0, 0)
         if self._state.requests is not None:
-            self._state.requests.left += 1
+            self._state.requests.give_back(1)
 
     def reverse(self, spent: int) -> None:
         """What it had cost was given back."""
@@ -100,7 +140,11 @@ class Slot:
 
 
 class RateLimiter:
-    """Limits of all keys. ``spending`` is what was spent before, by key and period, and is kept up here."""
+    """Limits of all keys.
+
+    ``spending`` is what was spent before, by key and period (``store.keys.read_spending``); it is
+    kept up here, for the latest PERIODS_KEPT periods of each key. What is spent is stored elsewhere.
+    """
 
     def __init__(
         self,
@@ -112,75 +156,121 @@ class RateLimiter:
         self._spending = spending
         self._monotonic_s = monotonic_s
         self._wall_ms = wall_ms
-        self._states: dict[str, _KeyState] = {}  # at most one per key that exists
+        self._states: dict[str, _KeyState] = {}
+        self._sweep_from = STATES_SWEPT_FROM
+        self._held: dict[tuple[str, str], int] = {}  # by running requests, as in spending
+        self._periods: dict[str, list[str]] = {}  # of each key in spending, the earliest first
+        for key_id, period in spending:
+            insort(self._periods.setdefault(key_id, []), period)
+
+    @property
+    def keys_counted(self) -> int:
+        """Keys that something is remembered of beside their budgets."""
+        return len(self._states)
 
     def spend(self, budget_period: tuple[str, str], amount: int) -> None:
-        self._spending[budget_period] = self._spending.get(budget_period, 0) + amount
+        """More of a budget is used up; less, when it is negative."""
+        spending = self._spending
+        if budget_period in spending:
+            spending[budget_period] += amount
+            return
+        spending[budget_period] = amount
+        key_id, period = budget_period
+        periods = self._periods.setdefault(key_id, [])
+        insort(periods, period)
+        while len(periods) > PERIODS_KEPT:
+            del spending[key_id, periods.pop(0)]
 
     def spent(self, budget_period: tuple[str, str]) -> int:
         """Nano-credits."""
         return self._spending.get(budget_period, 0)
 
+    def let_go(self, budget_period: tuple[str, str], amount: int) -> None:
+        """A running request's hold on a budget is over."""
+        held = self._held.pop(budget_period, 0) - amount
+        assert held >= 0, "a budget's holds are let go once"
+        if held:
+            self._held[budget_period] = held
+
     def admit(self, key: ApiKey, tokens: int, amount: int) -> Slot:
         """A place for a request of so many tokens at most, for which ``amount`` will be held.
 
         Raises RateLimited or BudgetExceeded, which says which limit it was and when to come again.
+        Nothing is counted then.
         """
-        limits, now = key.limits, self._monotonic_s()
+        limits, now_ms = key.limits, int(self._monotonic_s() * 1000)
         state = self._states.get(key.id)
         if state is None:
-            state = self._states[key.id] = _KeyState(key, now)
+            state = self._new_state(key, now_ms)
+        else:
+            state.fill(now_ms)
         if limits.concurrency is not None and state.running >= limits.concurrency:
             raise _limited(
-                f"This key may run {limits.concurrency} requests at once, and they run.", 1.0, b""
+                f"This key may run {limits.concurrency} requests at the same time, and as many run "
+                "now. Try again when one has ended.",
+                CONCURRENCY_RETRY_S,
+                state,
             )
-        period = self._check_budget(key, state, amount)
+        period = self._check_budget(key, amount)
         if state.requests is not None:
-            state.requests.fill(now)
-            self._check(state.requests, 1, "requests", state)
+            _check(state.requests, 1, "requests", "", state)
         if state.tokens is not None:
-            state.tokens.fill(now)
-            self._check(state.tokens, tokens, "tokens", state)
-            state.tokens.left -= tokens
+            need = f" of the {tokens} that this request may use; a smaller max_tokens needs less"
+            _check(state.tokens, tokens, "tokens", need, state)
+            state.tokens.take(tokens)
         if state.requests is not None:
-            state.requests.left -= 1
+            state.requests.take(1)
         state.running += 1
-        state.held += amount
+        if period is not None and amount:
+            self._held[period] = self._held.get(period, 0) + amount
         return Slot(self, state, tokens, amount, period, _lines(state))
 
-    def _check(self, bucket: _Bucket, amount: int, what: str, state: _KeyState) -> None:
-        wait_s = bucket.wait_s(amount)
-        if wait_s > 0:
-            message = (
-                f"This key may use {bucket.limit} {what} per minute; come again in {wait_s:.0f} s."
-            )
-            raise _limited(message, wait_s, _lines(state))
+    def _new_state(self, key: ApiKey, now_ms: int) -> _KeyState:
+        states = self._states
+        if len(states) >= self._sweep_from:
+            for key_id in [name for name, each in states.items() if each.is_at_rest(now_ms)]:
+                del states[key_id]
+            self._sweep_from = max(STATES_SWEPT_FROM, 2 * len(states))
+        state = states[key.id] = _KeyState(key, now_ms)
+        return state
 
-    def _check_budget(self, key: ApiKey, state: _KeyState, amount: int) -> tuple[str, str] | None:
+    def _check_budget(self, key: ApiKey, amount: int) -> tuple[str, str] | None:
         limits = key.limits
         if limits.budget is None or limits.budget_period is None:
             return None
-        name = period_name(limits.budget_period, self._wall_ms())
-        place = (key.id, name)
-        left = limits.budget - self.spent(place) - state.held
-        if amount > left:
-            raise BudgetExceeded(
-                f"This key's budget for the {limits.budget_period} has {_text(max(left, 0))} credits left "
-                f"({_text(state.held)} are held by running requests), and this request needs "
-                f"{_text(amount)}. A smaller max_tokens needs less."
-            )
-        return place
+        place = (key.id, period_name(limits.budget_period, self._wall_ms()))
+        held = self._held.get(place, 0)
+        left = limits.budget - self.spent(place) - held
+        if amount <= left:
+            return place
+        span = "" if limits.budget_period == "total" else f" for the {limits.budget_period}"
+        raise BudgetExceeded(
+            f"This key's budget of {_text(limits.budget)} credits{span} has {_text(max(left, 0))} left "
+            f"({_text(held)} are held by running requests), and this request may cost up to "
+            f"{_text(amount)}. A smaller max_tokens needs less."
+        )
 
 
 def period_name(period: Period, wall_ms: int) -> str:
     """The period of a moment, by UTC: ``2026-11-24``, ``2026-11``, ``2026`` or ``total``."""
-    return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime(_FORMATS[period])
+    return datetime.fromtimestamp(wall_ms // 1000, UTC).strftime(_FORMATS[period])
 
 
-def _limited(message: str, wait_s: float, lines: bytes) -> RateLimited:
+def _check(bucket: _Bucket, amount: int, what: str, need: str, state: _KeyState) -> None:
+    wait_ms = bucket.wait_ms(amount)
+    if wait_ms:
+        wait_s = -(-wait_ms // 1000)
+        message = (
+            f"This key may use {bucket.limit} {what} per minute, and {bucket.left} are left{need}. "
+            f"Try again in {wait_s} s."
+        )
+        raise _limited(message, wait_s, state)
+
+
+def _limited(message: str, wait_s: int, state: _KeyState) -> RateLimited:
     error = RateLimited(message)
-    error.retry_after_s = max(int(wait_s + 0.999), 1)
-    error.header_lines = lines
+    error.retry_after_s = wait_s
+    error.header_lines = _lines(state)
     return error
 
 
@@ -190,23 +280,16 @@ def _lines(state: _KeyState) -> bytes:
         if bucket is not None:
             lines += (
                 b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
-            ) % (
-                name,
-                bucket.limit,
-                name,
-                max(int(bucket.left), 0),
-                name,
-                _span(bucket.full_s),
-            )
+            ) % (name, bucket.limit, name, bucket.left, name, _span(bucket.full_ms))
     return lines
 
 
-def _span(seconds: float) -> bytes:
-    """As OpenAI writes it: ``120ms``, ``6s``, ``1m30s``."""
-    if seconds < 1:
-        return b"%dms" % int(seconds * 1000)
-    minutes, rest = divmod(int(seconds + 0.999), 60)
-    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest
+def _span(ms: int) -> bytes:
+    """As OpenAI writes it, which is as Go does: ``0s``, ``120ms``, ``6s``, ``1m30s``; rounded up to seconds."""
+    if 0 < ms < 1000:
+        return b"%dms" % ms
+    minutes, seconds = divmod(-(-ms // 1000), 60)
+    return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
 
 
 def _text(nano: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
 import orjson
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from filature.errors import InvalidRequest, NotFound
 from filature.store.reader import Reader
@@ -19,6 +19,8 @@ from filature.units import NANO_MAX, AccountId, Nano
 KEY_PREFIX: Final = "sk-fil-"
 NAME_CHARS_MAX: Final = 128
 MODELS_MAX: Final = 1000
+PERIODS_KEPT: Final = 2
+"""Of a key's spending, the latest: the one that runs, and the one before for a clock that is set back."""
 _SECRET_BYTES: Final = 32
 _HINT_CHARS: Final = 4
 
@@ -55,19 +57,25 @@ class KeyLimits:
         ):
             value = getattr(self, name)
             if value is not None and not least.get(name, 1) <= value <= NANO_MAX:
-                raise InvalidRequest(f"{name} must be at least {least.get(name, 1)}.", param=name)
+                bounds = f"{least.get(name, 1)} to {NANO_MAX}"
+                raise InvalidRequest(f"{name} must be {bounds}, not {value}.", param=name)
         if (self.budget is None) != (self.budget_period is None):
             raise InvalidRequest("budget and budget_period belong together.", param="budget_period")
         if self.budget_period is not None and self.budget_period not in PERIODS:
-            raise InvalidRequest(f"budget_period is one of {PERIODS}.", param="budget_period")
+            known = ", ".join(PERIODS)
+            raise InvalidRequest(f"budget_period is one of {known}.", param="budget_period")
         if self.models is not None and len(self.models) > MODELS_MAX:
             raise InvalidRequest(f"A key names at most {MODELS_MAX} models.", param="models")
 
     @property
     def is_counted(self) -> bool:
         """Whether anything has to be counted for the key."""
-        counted = (self.budget, self.requests_per_minute, self.tokens_per_minute, self.concurrency)
-        return counted != (None, None, None, None)
+        return (
+            self.budget is not None
+            or self.requests_per_minute is not None
+            or self.tokens_per_minute is not None
+            or self.concurrency is not None
+        )
 
 
 @dataclass(slots=True)
@@ -87,7 +95,11 @@ class ApiKey:
 
 
 class KeyRing:
-    """All keys, found by their secret. Changes are done when they are stored."""
+    """All keys, found by their secret. Changes are done when they are stored.
+
+    Where one raises StoreError it may still be stored later: a key whose secret nobody was told, or
+    a revocation that is to be asked for again.
+    """
 
     def __init__(self, writer: GroupWriter, wall_ms: Callable[[], int]) -> None:
         self._writer = writer
@@ -144,9 +156,12 @@ class KeyRing:
         key = self.get(key_id)
         if key.revoked_ms is None:
             now_ms = self._wall_ms()
-            statement = update(api_keys).where(api_keys.c.id == key_id).values(revoked_ms=now_ms)
+            table = api_keys.c
+            still_valid = (table.id == key_id) & table.revoked_ms.is_(None)
+            statement = update(api_keys).where(still_valid).values(revoked_ms=now_ms)
             await self._writer.execute(statement)
-            key.revoked_ms = now_ms
+            if key.revoked_ms is None:  # else somebody else revoked it meanwhile
+                key.revoked_ms = now_ms
         return key
 
     def _add(self, key: ApiKey) -> None:
@@ -155,8 +170,14 @@ class KeyRing:
 
 
 def read_spending(connection: Connection) -> dict[tuple[str, str], int]:
-    """What was spent by key and period, nano-credits."""
-    rows = connection.execute(select(key_spending))
+    """What was spent by key and period, nano-credits: each key's latest PERIODS_KEPT.
+
+    A key's periods are all of one kind, whose names sort as they follow on each other.
+    """
+    table = key_spending.c
+    later = func.row_number().over(partition_by=table.key_id, order_by=table.period.desc())
+    ranked = select(key_spending, later.label("place")).subquery()
+    rows = connection.execute(select(ranked).where(ranked.c.place <= PERIODS_KEPT))
     return {(row.key_id, row.period): row.spent for row in rows}
 
 

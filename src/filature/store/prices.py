@@ -4,19 +4,19 @@ A price is a new version each time it is set, and versions stay: a request keeps
 admitted under.
 """
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from filature.answer.pricing import Tariff
 from filature.errors import InvalidRequest, NotFound
 from filature.store.reader import Reader
 from filature.store.schema import aliases, coefficients, tariffs
 from filature.store.writer import GroupWriter
-from filature.units import BASIS_POINTS_ONE, COEFFICIENT_ONE, NANO_PER_CREDIT, Nano
+from filature.units import BASIS_POINTS_ONE, COEFFICIENT_ONE, NANO_PER_CREDIT
 
 NAME_CHARS_MAX: Final = 256
 PRICE_MAX: Final = 1_000_000 * NANO_PER_CREDIT
@@ -50,10 +50,7 @@ class ModelPrice:
 
     def __post_init__(self) -> None:
         """Raises InvalidRequest, which names the number."""
-        if not 1 <= len(self.model) <= NAME_CHARS_MAX:
-            raise InvalidRequest(
-                f"A model's name has 1 to {NAME_CHARS_MAX} characters.", param="model"
-            )
+        _check_name(self.model, "model")
         bounds = dict.fromkeys(_PRICES, PRICE_MAX)
         bounds |= {
             "fee_bp": BASIS_POINTS_ONE,
@@ -70,13 +67,19 @@ _PRICES: Final = ("prompt", "cached", "completion", "reasoning", "request")
 
 
 class PriceBook:
-    """The prices in force. Changes are done when they are stored."""
+    """The prices in force. Changes are done when they are stored, one after another.
+
+    Where one raises StoreError it may still be stored later, and would then be in force from the
+    next start on: make it again.
+    """
 
     def __init__(self, writer: GroupWriter, wall_ms: Callable[[], int]) -> None:
         self._writer = writer
         self._wall_ms = wall_ms
+        self._changing = (
+            asyncio.Lock()
+        )  # what a change was checked against holds until it is stored
         self._prices: dict[str, ModelPrice] = {}
-        self._versions: dict[str, int] = {}  # the latest, of withdrawn prices too
         self._coefficients: dict[tuple[str, str], int] = {}
         self._tariffs: dict[tuple[str, int, int], Tariff] = {}
         self.aliases: dict[str, str] = {}
@@ -91,7 +94,6 @@ class PriceBook:
     def _read(self, connection: Connection) -> None:
         query = select(tariffs).order_by(tariffs.c.model, tariffs.c.version)
         for row in connection.execute(query):
-            self._versions[row.model] = row.version
             if row.withdrawn_ms is None:
                 self._prices[row.model] = _price(row)
             else:
@@ -125,14 +127,9 @@ class PriceBook:
         media_tokens: int = 2048,
     ) -> ModelPrice:
         """A new version of the model's price. Raises InvalidRequest."""
-        if model in self.aliases:
-            raise InvalidRequest(
-                f"{model!r} is an alias of {self.aliases[model]!r}; set that model's price.",
-                param="model",
-            )
-        price = ModelPrice(
+        wanted = ModelPrice(
             model=model,
-            version=self._versions.get(model, 0) + 1,
+            version=1,
             prompt=prompt,
             cached=cached,
             completion=completion,
@@ -143,24 +140,24 @@ class PriceBook:
             media_tokens=media_tokens,
             created_ms=self._wall_ms(),
         )
-        values = {name: getattr(price, name) for name in ModelPrice.__slots__}
-        await self._writer.execute(insert(tariffs).values(values))
-        self._versions[model] = price.version
-        self._prices[model] = price
+        async with self._changing:
+            if model in self.aliases:
+                raise InvalidRequest(
+                    f"{model!r} is an alias of {self.aliases[model]!r}; set that model's price.",
+                    param="model",
+                )
+            price = await self._writer.call(lambda connection: _insert_price(connection, wanted))
+            self._prices[model] = price
         return price
 
     async def withdraw(self, model: str) -> None:
         """The model has no price of its own any more. Raises NotFound when it had none."""
-        price = self._prices.get(model)
-        if price is None:
-            raise NotFound(f"{model!r} has no price.", param="model", code="price_not_found")
-        statement = (
-            update(tariffs)
-            .where(tariffs.c.model == model, tariffs.c.version == price.version)
-            .values(withdrawn_ms=self._wall_ms())
-        )
-        await self._writer.execute(statement)
-        del self._prices[model]
+        async with self._changing:
+            if model not in self._prices:
+                raise NotFound(f"{model!r} has no price.", param="model", code="price_not_found")
+            now_ms = self._wall_ms()
+            await self._writer.call(lambda connection: _withdraw(connection, model, now_ms))
+            del self._prices[model]
 
     def tariff(self, price: ModelPrice, coefficient: int) -> Tariff:
         """The price at a coefficient; the same object for the same version."""
@@ -183,25 +180,27 @@ class PriceBook:
 
     async def set_alias(self, alias: str, model: str) -> None:
         """Let clients call ``model`` by ``alias``. Raises InvalidRequest."""
-        for name, param in ((alias, "alias"), (model, "model")):
-            if not 1 <= len(name) <= NAME_CHARS_MAX:
-                raise InvalidRequest(f"{param} has 1 to {NAME_CHARS_MAX} characters.", param=param)
-        if alias in self._prices or alias in self.aliases.values():
-            raise InvalidRequest(
-                f"{alias!r} is a model itself: an alias would hide it.", param="alias"
-            )
-        if model in self.aliases or model == alias:
-            raise InvalidRequest(f"{model!r} is an alias; name the model.", param="model")
-        await self._writer.call(lambda connection: _set_alias(connection, alias, model))
-        self.aliases[alias] = model
+        _check_name(alias, "alias")
+        _check_name(model, "model")
+        async with self._changing:
+            if alias in self._prices or alias in self.aliases.values():
+                raise InvalidRequest(
+                    f"{alias!r} is a model itself: an alias would hide it.", param="alias"
+                )
+            if model in self.aliases or model == alias:
+                raise InvalidRequest(f"{model!r} is an alias; name the model.", param="model")
+            await self._writer.call(lambda connection: _set_alias(connection, alias, model))
+            self.aliases[alias] = model
 
     async def remove_alias(self, alias: str) -> None:
         """Raises NotFound."""
-        if alias not in self.aliases:
-            raise NotFound(f"There is no alias {alias!r}.", param="alias", code="alias_not_found")
-        statement = delete(aliases).where(aliases.c.alias == alias)
-        await self._writer.execute(statement)
-        del self.aliases[alias]
+        async with self._changing:
+            if alias not in self.aliases:
+                raise NotFound(
+                    f"There is no alias {alias!r}.", param="alias", code="alias_not_found"
+                )
+            await self._writer.execute(delete(aliases).where(aliases.c.alias == alias))
+            del self.aliases[alias]
 
     # coefficients
 
@@ -218,28 +217,40 @@ class PriceBook:
 
     async def set_coefficient(self, engine: str, model: str, coefficient: int) -> None:
         """``model`` may be ``*``. Running requests keep what they were admitted under."""
+        _check_name(engine, "engine")
+        _check_name(model, "model")
         if not 0 <= coefficient <= COEFFICIENT_MAX:
             raise InvalidRequest(
                 f"coefficient must be 0 to {COEFFICIENT_MAX} thousandths.", param="coefficient"
             )
-        await self._writer.call(
-            lambda connection: _set_coefficient(connection, engine, model, coefficient)
+        async with self._changing:
+            await self._writer.call(
+                lambda connection: _set_coefficient(connection, engine, model, coefficient)
+            )
+            self._coefficients[engine, model] = coefficient
+
+
+def _check_name(name: str, param: str) -> None:
+    if not (1 <= len(name) <= NAME_CHARS_MAX and name.isprintable()):
+        raise InvalidRequest(
+            f"{param} must be 1 to {NAME_CHARS_MAX} printable characters.", param=param
         )
-        self._coefficients[engine, model] = coefficient
 
 
-def nano_per_million(text: str | int | Decimal, param: str) -> Nano:
-    """Credits per million tokens, as a person writes them, in nano-credits. Raises InvalidRequest."""
-    try:
-        amount = Decimal(text)
-    except (InvalidOperation, ValueError):
-        raise InvalidRequest(f"{param} must be a number of credits.", param=param) from None
-    if not amount.is_finite() or not 0 <= amount * NANO_PER_CREDIT <= PRICE_MAX:
-        raise InvalidRequest(f"{param} must be 0 to 1000000 credits.", param=param)
-    nano = amount * NANO_PER_CREDIT
-    if nano % 1:
-        raise InvalidRequest(f"{param} has at most nine decimals.", param=param)
-    return Nano(int(nano))
+def _insert_price(connection: Connection, price: ModelPrice) -> ModelPrice:
+    """Under the version after the latest, be that withdrawn or one that nobody was told of."""
+    latest = select(func.max(tariffs.c.version)).where(tariffs.c.model == price.model)
+    version = connection.execute(latest).scalar_one()
+    price = replace(price, version=1 if version is None else version + 1)
+    values = {name: getattr(price, name) for name in ModelPrice.__slots__}
+    connection.execute(insert(tariffs).values(values))
+    return price
+
+
+def _withdraw(connection: Connection, model: str, now_ms: int) -> None:
+    latest = select(func.max(tariffs.c.version)).where(tariffs.c.model == model)
+    place = (tariffs.c.model == model) & (tariffs.c.version == latest.scalar_subquery())
+    connection.execute(update(tariffs).where(place).values(withdrawn_ms=now_ms))
 
 
 def _price(row: Any) -> ModelPrice:

@@ -29,6 +29,8 @@ class UsageLog:
 
     async def get(self, request_id: str) -> tuple[AccountId, bytes] | None:
         """The account it belongs to, and the record's JSON."""
+        if not request_id.isprintable():
+            return None  # no id of ours, and nothing that PostgreSQL could be asked for
         columns = select(usage_records.c.account, usage_records.c.record)
         query = columns.where(usage_records.c.id == request_id)
         row = await self._reader.read(lambda connection: connection.execute(query).first())
@@ -50,8 +52,11 @@ class UsageLog:
         table = usage_records.c
         query = select(table.record).order_by(table.started_ms.desc(), table.id.desc()).limit(limit)
         query = _filtered(query, account, model, outcome, since_ms, until_ms)
-        rows = await self._reader.read(lambda connection: connection.execute(query).all())
-        return [orjson.loads(row.record) for row in rows]
+
+        def read(connection: Connection) -> "list[dict[str, Any]]":
+            return [orjson.loads(record) for record in connection.execute(query).scalars()]
+
+        return await self._reader.read(read)
 
     async def sums(
         self,
