@@ -121,6 +121,7 @@ class Slot:
         state = self._state
         state.running -= 1
         if state.tokens is not None:
+            state.tokens.fill(self._limiter.now_ms())  # time pays for nothing that comes after it
             state.tokens.give_back(self._tokens - tokens)
         if self.budget_period is not None:
             self._limiter.let_go(self.budget_period, self._amount)
@@ -168,6 +169,10 @@ class RateLimiter:
         """Keys that something is remembered of beside their budgets."""
         return len(self._states)
 
+    def now_ms(self) -> int:
+        """Of the clock by which minutes are counted."""
+        return int(self._monotonic_s() * 1000)
+
     def spend(self, budget_period: tuple[str, str], amount: int) -> None:
         """More of a budget is used up; less, when it is negative."""
         spending = self._spending
@@ -198,7 +203,7 @@ class RateLimiter:
         Raises RateLimited or BudgetExceeded, which says which limit it was and when to come again.
         Nothing is counted then.
         """
-        limits, now_ms = key.limits, int(self._monotonic_s() * 1000)
+        limits, now_ms = key.limits, self.now_ms()
         state = self._states.get(key.id)
         if state is None:
             state = self._new_state(key, now_ms)

@@ -70,6 +70,10 @@ def test_many_have_it_refused_until_they_are_old_enough(
     assert "120 s" in error.message
     assert error.should_retry
     assert failures.check(BOB) == 0.0
+    clock.now_s = 10.5
+    with pytest.raises(RateLimited) as refused:
+        failures.check(ALICE)
+    assert refused.value.retry_after_s == 2 * HALF_LIFE_S - 10  # of 109.5
     clock.now_s = 2 * HALF_LIFE_S - 0.5
     with pytest.raises(RateLimited) as refused:
         failures.check(ALICE)

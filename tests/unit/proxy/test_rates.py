@@ -154,6 +154,13 @@ class TestTokensPerMinute:
         assert limits.refused(tpm, 10).retry_after_s == 61
         assert limits.refused(tpm, 0).retry_after_s == 60  # though it would use none
 
+    def test_time_pays_for_nothing_that_comes_after_it(self, limits: Limits) -> None:
+        tpm = key(tokens_per_minute=600)
+        slot = limits.admit(tpm, 10)
+        limits.wait(60)
+        slot.finish(610, 0)
+        assert limits.refused(tpm, 1).retry_after_s == 1
+
     def test_more_than_the_limit_runs_alone_and_is_paid_off(self, limits: Limits) -> None:
         tpm = key(tokens_per_minute=600)
         limits.admit(tpm, 10).finish(10, 0)
