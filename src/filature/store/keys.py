@@ -55,10 +55,11 @@ class KeyLimits:
             "max_coefficient",
             "expires_ms",
         ):
-            value = getattr(self, name)
-            if value is not None and not least.get(name, 1) <= value <= NANO_MAX:
-                bounds = f"{least.get(name, 1)} to {NANO_MAX}"
-                raise InvalidRequest(f"{name} must be {bounds}, not {value}.", param=name)
+            value, lowest = getattr(self, name), least.get(name, 1)
+            if value is not None and value < lowest:
+                raise InvalidRequest(f"{name} must be at least {lowest}.", param=name)
+            if value is not None and value > NANO_MAX:
+                raise InvalidRequest(f"{name} must be at most {NANO_MAX}.", param=name)
         if (self.budget is None) != (self.budget_period is None):
             raise InvalidRequest("budget and budget_period belong together.", param="budget_period")
         if self.budget_period is not None and self.budget_period not in PERIODS:
