@@ -12,7 +12,7 @@ CODE := $(wildcard src tests benchmarks fuzz)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-installed test-engines test-clients lint format bench dist docs lock clean
+.PHONY: help setup run test test-installed test-money test-engines test-clients lint format bench dist docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; A
 
 test-installed: setup $(VENV)/.dev ## The same tests with filature as it is installed: compiled
 	$(BIN)/python -m pytest -o pythonpath=. $(ARGS)
+
+test-money: setup $(VENV)/.dev ## The ledger under load and kill -9, on both databases; some minutes
+	$(BIN)/python -m pytest tests/money $(ARGS)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
 	@$(MAKE) --no-print-directory $(VENV)/.demo || true  # the run says which engines it does without
