@@ -32,7 +32,7 @@ test-installed: setup $(VENV)/.dev ## The same tests with filature as it is inst
 	$(BIN)/python -m pytest -o pythonpath=. $(ARGS)
 
 test-money: setup $(VENV)/.dev ## The ledger under load and kill -9, on both databases; some minutes
-	$(BIN)/python -m pytest tests/money $(ARGS)
+	$(BIN)/python -m pytest -s tests/money $(ARGS)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
 	@$(MAKE) --no-print-directory $(VENV)/.demo || true  # the run says which engines it does without
