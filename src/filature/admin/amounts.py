@@ -14,7 +14,7 @@ _CREDITS: Final = re.compile(CREDITS_PATTERN)
 
 def nano_of(text: str, param: str) -> Nano:
     """Credits as a person writes them, in nano-credits. Raises InvalidRequest."""
-    if not _CREDITS.match(text):
+    if not _CREDITS.fullmatch(text):
         raise InvalidRequest(
             f"{param} must be a number of credits with at most nine decimals, such as 12.50; "
             f"not {text[:40]!r}.",

@@ -126,7 +126,8 @@ class HeldGrant:
         """The client was told that the answer failed since its commit did not come: it pays nothing."""
         record, slot = self._record, self._slot
         assert record is not None, "nothing was charged yet"
-        self._ledger.reverse(HoldId(record.id), self._charged, row_of(record), REVERSED)
+        budget = None if slot is None else slot.budget_period
+        self._ledger.reverse(HoldId(record.id), self._charged, row_of(record), REVERSED, budget)
         if self.claim is not None:
             self._idempotency.release(self.claim)
         if slot is not None:

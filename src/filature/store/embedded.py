@@ -134,8 +134,15 @@ class EmbeddedLedger:
         self._keep(usage, committed)
         return outcome
 
-    def reverse(self, request: HoldId, amount: Nano, usage: UsageRow, note: str) -> Outcome:
-        """Give a charge back that is not stored yet, and replace its record."""
+    def reverse(
+        self,
+        request: HoldId,
+        amount: Nano,
+        usage: UsageRow,
+        note: str,
+        budget: tuple[str, str] | None = None,
+    ) -> Outcome:
+        """Give a charge back that is not stored yet, to the key's budget too, and replace its record."""
         charge = TransferId(request)
         outcome = Outcome.DONE
         if amount:
@@ -145,6 +152,8 @@ class EmbeddedLedger:
             result = self._ledger.run(command)
             self._writer.pending.add(result.effects)
             outcome = result.outcome
+            if budget is not None:
+                self._writer.pending.spend(*budget, -amount)
         self._keep(usage, None)
         return outcome
 

@@ -27,6 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         **{name: lambda *arguments, name=name: call(name, *arguments) for name in names}
     )
     monkeypatch.setitem(sys.modules, "filature.store.upkeep", upkeep)
+    monkeypatch.setattr("filature.store.upkeep", upkeep, raising=False)
     return calls
 
 
