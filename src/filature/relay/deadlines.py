@@ -3,9 +3,9 @@
 It is told what happens and is asked now and again. What follows is the exchange's to do.
 """
 
+from collections.abc import Callable
 from typing import Final, Literal
 
-from filature.relay.downstream import DownstreamConnection
 from filature.relay.limits import RelayLimits
 
 Stage = Literal["asking", "answering", "ending"]
@@ -89,7 +89,7 @@ class Deadlines:
     def due(
         self,
         now: float,
-        connection: DownstreamConnection,
+        took_something: Callable[[], bool],
         progress: int,
         *,
         unsent: bool,
@@ -97,6 +97,7 @@ class Deadlines:
     ) -> Due:
         """What is to be done.
 
+        ``took_something``: whether a client that does not read has read a little all the same.
         ``progress`` is a number that grows with the answer. ``unsent``: the client was sent nothing.
         ``prefilling``: an answer began, and no content of it came.
         """
@@ -108,7 +109,7 @@ class Deadlines:
             return END if now - self._since >= limits.end_mark_wait_s else NOTHING
         paused_at = self._paused_at
         if paused_at is not None:
-            if connection.took_something():
+            if took_something():
                 self._paused_at = now
             elif now - paused_at >= limits.client_stall_s:
                 return CLIENT_STALLED

@@ -372,7 +372,7 @@ class Exchange(ClientSide):
             self._write_chunk = None  # from here on reads are counted
         due = deadlines.due(
             now,
-            self._connection,
+            self._connection.took_something,
             self._progress(),
             unsent=self._reply.state is UNSENT,
             prefilling=answer is not None and not answer.has_content,

@@ -1,11 +1,10 @@
 """Which deadline is over when, on times that the test makes up."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from filature.relay.deadlines import ANSWERING, ASKING, ENDING, Deadlines
-from filature.relay.downstream import DownstreamConnection
 from filature.relay.limits import RelayLimits
 
 LIMITS = RelayLimits(
@@ -19,16 +18,6 @@ LIMITS = RelayLimits(
 )
 
 
-class Taker:
-    """A client's connection that takes what waits for it, or not."""
-
-    def __init__(self, takes: bool) -> None:
-        self.takes = takes
-
-    def took_something(self) -> bool:
-        return self.takes
-
-
 def due(
     deadlines: Deadlines,
     now: float,
@@ -38,8 +27,7 @@ def due(
     prefilling: bool = False,
     takes: bool = False,
 ) -> str:
-    client = cast(DownstreamConnection, cast(Any, Taker(takes)))
-    return deadlines.due(now, client, progress, unsent=unsent, prefilling=prefilling)
+    return deadlines.due(now, lambda: takes, progress, unsent=unsent, prefilling=prefilling)
 
 
 def started(stage: Any, timeout_s: float | None = None) -> Deadlines:

@@ -1,26 +1,31 @@
 """What is written of an answer, in each framing, and what of it waits for ``finish``."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
 
 from filature.errors import EngineFailed
-from filature.relay.downstream import DownstreamConnection
+from filature.relay.clock import CoarseClock
+from filature.relay.downstream import Downstream, DownstreamConnection, Service
 from filature.relay.http1 import parse_request_head
+from filature.relay.limits import RelayLimits
 from filature.relay.reply import Reply
 from filature.wire.dialect import Dialect
 
 
-class Wire:
-    """Of a connection what a reply uses."""
-
-    closes = False
+class Wire(asyncio.Transport):
+    """A transport that remembers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sent = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         self.sent += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered."""
 
     @property
     def body(self) -> bytes:
@@ -30,7 +35,10 @@ class Wire:
 def reply(version: bytes) -> tuple[Reply, Wire]:
     wire = Wire()
     head = parse_request_head(b"POST /v1/x HTTP/%b\r\nHost: h\r\n\r\n" % version)
-    return Reply(cast(DownstreamConnection, cast(Any, wire)), head, b""), wire
+    service = cast(Service, None)  # nothing is asked on this connection
+    connection = DownstreamConnection(Downstream(service, CoarseClock(lambda: 0.0), RelayLimits()))
+    connection.connection_made(wire)
+    return Reply(connection, head, b""), wire
 
 
 def test_an_answer_until_the_close_keeps_its_last_byte() -> None:
