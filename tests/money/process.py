@@ -1,14 +1,14 @@
 """``filature`` as processes of its own, which a test may kill: the proxy, an engine, the commands."""
 
 import asyncio
+import ctypes
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,9 @@ import filature
 
 WAIT_S: Final = 60.0
 """For a process to start, or to end."""
+_CAPBSET_DROP: Final = 24
+_PAST_PERMISSIONS: Final = (1, 2)
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: see capabilities(7) and prctl(2)."""
 _LINE_BYTES_MAX: Final = 1 << 20
 
 
@@ -25,6 +28,15 @@ def environment(**settings: str) -> dict[str, str]:
     given = {f"FILATURE_{name.upper()}": value for name, value in settings.items()}
     source = str(Path(filature.__file__).parents[1])
     return kept | given | {"PYTHONPATH": source, "NO_COLOR": "1"}
+
+
+def heed_permissions() -> None:
+    """Let this process be bound by the permissions of files after its next ``exec``, root or not."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in _PAST_PERMISSIONS:
+            if libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0):
+                raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Filature:
@@ -38,9 +50,9 @@ class Filature:
 
     @classmethod
     async def start(
-        cls, *words: str, log: Path, user: int | None = None, **settings: str
+        cls, *words: str, log: Path, prepare: Callable[[], None] | None = None, **settings: str
     ) -> "Filature":
-        """Wait until it listens. Fails when it ends instead."""
+        """Wait until it listens. Fails when it ends instead. ``prepare`` runs first in the new process."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "filature.cli.main", *words),
@@ -48,7 +60,7 @@ class Filature:
                 stderr=errors,
                 env=environment(**settings),
                 limit=_LINE_BYTES_MAX,
-                preexec_fn=None if user is None else partial(os.setuid, user),
+                preexec_fn=prepare,
             )
         started = cls(process, log)
         async with asyncio.timeout(WAIT_S):
@@ -104,6 +116,9 @@ async def running_engine(directory: Path, *options: str) -> AsyncIterator[Filatu
 class Installation:
     """A data directory, a database, and what is started on them."""
 
+    prepare: Callable[[], None] | None = None
+    """Runs first in each of its processes."""
+
     def __init__(
         self, directory: Path, engine_url: str, database: str | None = None, **more: str
     ) -> None:
@@ -117,11 +132,11 @@ class Installation:
             **more,
         }
 
-    async def up(self, *, user: int | None = None) -> Filature:
+    async def up(self) -> Filature:
         """A proxy that knows its engine's models."""
         words = ("up", "--engine", self.engine_url, "--port", "0", "--admin-port", "0")
         log = self.directory / "proxy.log"
-        return await Filature.start(*words, log=log, user=user, **self.settings)
+        return await Filature.start(*words, log=log, prepare=self.prepare, **self.settings)
 
     async def run(self, *words: str) -> tuple[int, str, str]:
         """A command to its end: its status, and what it printed on stdout and on stderr."""
@@ -130,6 +145,7 @@ class Installation:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment(**self.settings),
+            preexec_fn=self.prepare,
         )
         async with asyncio.timeout(WAIT_S):
             out, errors = await process.communicate()
