@@ -1,6 +1,7 @@
 """Copies, backups and schema upgrades of whole databases, between and on both kinds."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -179,6 +180,17 @@ def damage(url: str, statement: str) -> None:
 
 
 class TestBackup:
+    @pytest.fixture(autouse=True)
+    def programs(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+        """PostgreSQL's own come from where its server does: they do not serve a newer one."""
+        if "database_url" in request.fixturenames:
+            if not request.getfixturevalue("database_url").startswith("postgresql"):
+                return
+            server: PostgresServer = request.getfixturevalue("postgres")
+            monkeypatch.setenv("PATH", f"{server.binaries}{os.pathsep}{os.environ['PATH']}")
+            if shutil.which("pg_dump") is None or shutil.which("pg_restore") is None:
+                pytest.skip("PostgreSQL's own pg_dump and pg_restore are not installed")
+
     def test_it_fills_an_empty_database(
         self, database_url: str, path_of: Path, fresh_of: "Fresh"
     ) -> None:
@@ -313,8 +325,6 @@ class Fresh:
             folder = self._tmp_path / "fresh"
             folder.mkdir()
             return f"sqlite:///{folder / 'fresh.db'}"
-        if shutil.which("pg_restore") is None:
-            pytest.skip("PostgreSQL's own pg_dump and pg_restore are not installed")
         server: PostgresServer = self._request.getfixturevalue("postgres")
         self.made.append((server, server.create()))
         return self.made[-1][1]
