@@ -96,7 +96,9 @@ def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
         claimed_ms=now_ms,
         state="running",
     )
-    if connection.execute(claimed.on_conflict_do_nothing()).rowcount == 1:
+    options = {"preserve_rowcount": True}  # psycopg's is not looked at after an INSERT otherwise
+    made = connection.execute(claimed.on_conflict_do_nothing(), execution_options=options)
+    if made.rowcount == 1:
         return claim
     row = connection.execute(select(idempotency_keys).where(place)).one()
     return Claim(

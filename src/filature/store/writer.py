@@ -231,8 +231,9 @@ class GroupWriter:
     def _connect(self) -> None:
         try:
             self._hot = self._database.engine.raw_connection()
-        except DBAPIError as error:
-            raise StoreError(f"{self._database.name} cannot be used: {error.orig}") from None
+        except (DBAPIError, self._database.engine.dialect.loaded_dbapi.Error) as error:
+            # the pool lets the driver's own error through here
+            raise StoreError(f"{self._database.name} cannot be used: {error}") from None
         if self._database.kind == "postgresql":
             take_session_lock(self._database, self._hot.driver_connection)
 
