@@ -26,6 +26,8 @@ from filature.units import AccountId, HoldId, Nano
 
 HOLD_MARGIN_S: Final = 600.0
 """A hold outlives the longest request by this; only a defect lets one get so old."""
+DEFAULTS_MAX: Final = 10_000
+"""Models whose price by the settings is kept at hand; above it they are made anew."""
 _FREE: Final = Tariff(prompt=0, cached=0, completion=0, reasoning=0)
 
 
@@ -78,6 +80,7 @@ class Admission:
         self._failures = failures
         self._clock = clock
         self._default_price = default_price
+        self._defaults: dict[str, ModelPrice] = {}  # of models that engines serve
         self._completion_tokens_default = completion_tokens_default
         self._hold_s = request_s + HOLD_MARGIN_S
 
@@ -98,14 +101,15 @@ class Admission:
             )
         price = self._price(model, request.model)
         most = request.max_coefficient
-        if key is not None and key.limits.max_coefficient is not None:
-            most = min(
-                key.limits.max_coefficient, key.limits.max_coefficient if most is None else most
-            )
+        limit = None if key is None else key.limits.max_coefficient
+        if limit is not None and (most is None or limit < most):
+            most = limit
         return self._offer(price, model, most)
 
     def _price(self, model: str, asked: str) -> ModelPrice:
         price = self._prices.find(model)
+        if price is None:
+            price = self._defaults.get(model)
         if price is not None:
             return price
         if not any(model in engine.models for engine in self._engines.engines):
@@ -117,7 +121,10 @@ class Admission:
                 param="model",
                 code="model_not_priced",
             )
-        return self._default_price(model)
+        if len(self._defaults) >= DEFAULTS_MAX:
+            self._defaults.clear()
+        price = self._defaults[model] = self._default_price(model)
+        return price
 
     def _offer(self, price: ModelPrice, model: str, most: int | None) -> Offer:
         prices = self._prices

@@ -83,6 +83,13 @@ class GroupWriter:
             if self._writing is None and not self.pending:
                 break
             await asyncio.sleep(0.01)
+        if self.batches:
+            log.info(
+                "the ledger took %d transfers in %d commits, at most %d in one",
+                self.transfers,
+                self.batches,
+                self.batch_transfers_max,
+            )
         left = self._writing or self.pending
         if left:
             log.error("%d transfers could not be committed: %s", len(left.transfers), self.failing)
