@@ -50,6 +50,17 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
         Path | None, typer.Option(help="Certificate chain (PEM): serve https.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the ledger and the admin token. [~/.local/share/filature]"),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The ledger's database: postgresql://… or sqlite:///…. (a file in --data-dir)",
+        ),
+    ] = None,
     price_in: Annotated[
         str | None, typer.Option(help="Credits per million prompt tokens. [0.20]")
     ] = None,
