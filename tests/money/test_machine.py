@@ -45,6 +45,37 @@ def row(request: str, client: AccountId, cost: int) -> UsageRow:
     return UsageRow(request, client, None, 1, "m", "completed", cost, "{}")
 
 
+class Jobs:
+    """Stands for the queue to the writer's thread: what is in it is done when the machine says so.
+
+    So nothing depends on which thread is quicker. While something is awaited it is done as it comes.
+    """
+
+    def __init__(self, thread: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.thread = thread
+        self._loop = loop
+        self._waiting: list[Callable[[], None]] = []
+        self._at_once = False
+
+    def put(self, job: Callable[[], None] | None) -> None:
+        if job is None:
+            self.thread.put(None)
+        elif self._at_once:
+            self._loop.call_soon(job)
+        else:
+            self._waiting.append(job)
+
+    def do(self, number: int) -> None:
+        for job in self._waiting[:number]:
+            job()
+        del self._waiting[:number]
+
+    def at_once(self, yes: bool) -> None:
+        self._at_once = yes
+        if yes:
+            self.do(len(self._waiting))
+
+
 class StoredLedger(RuleBasedStateMachine):
     """One ledger through several lives of its process."""
 
@@ -70,10 +101,16 @@ class StoredLedger(RuleBasedStateMachine):
 
     def _start(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.store = self._run(Store.open(self.url))
+        self.store = self.loop.run_until_complete(Store.open(self.url))
+        self.jobs = Jobs(self.store.writer._jobs, self.loop)
+        self.store.writer._jobs = self.jobs  # type: ignore[assignment]  # a queue by its only method
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(work)
+        self.jobs.at_once(True)
+        try:
+            return self.loop.run_until_complete(work)
+        finally:
+            self.jobs.at_once(False)
 
     def _balance(self, client: AccountId) -> int:
         return sum(amount for _, who, amount in self.decided if who == client)
@@ -121,7 +158,9 @@ class StoredLedger(RuleBasedStateMachine):
     @precondition(lambda self: self.open_holds)
     @rule(data=st.data(), worker=st.sampled_from(WORKERS), share=st.integers(0, 10))
     def settle(self, data: st.DataObject, worker: AccountId, share: int) -> None:
-        request = data.draw(st.sampled_from(sorted(self.open_holds)))
+        self._settle(data.draw(st.sampled_from(sorted(self.open_holds))), worker, share)
+
+    def _settle(self, request: str, worker: AccountId, share: int) -> None:
         client, held = self.open_holds.pop(request)
         cost = held * share // 10
         outcome = self.store.ledger.settle(
@@ -163,9 +202,14 @@ class StoredLedger(RuleBasedStateMachine):
     # time, and the end of it
 
     @rule(turns=st.integers(1, 4))
+    def let_turn(self, turns: int) -> None:
+        self.turn(turns)
+
     def turn(self, turns: int) -> None:
+        """So many iterations of the loop, and no more."""
         for _ in range(turns):
-            self._run(asyncio.sleep(0))
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
 
     @rule()
     def flush(self) -> None:
@@ -182,9 +226,18 @@ class StoredLedger(RuleBasedStateMachine):
         assert self._stored() == [id_ for id_, _, _ in self.decided]
         self._all_told()
 
-    @rule()
-    def crash(self) -> None:
-        """The process is gone: what the writer was given may be stored, the rest is lost."""
+    @rule(jobs=st.integers(1, 3))
+    def work(self, jobs: int) -> None:
+        """The writer's thread gets so far."""
+        self.jobs.do(jobs)
+
+    @rule(turns=st.integers(0, 4), settled=st.integers(0, 3), jobs=st.integers(0, 1))
+    def crash(self, turns: int, settled: int, jobs: int) -> None:
+        """The process is gone in the middle of its work: what the thread did is stored, the rest is lost."""
+        for request in sorted(self.open_holds)[:settled]:
+            self._settle(request, WORKERS[0], 5)
+        self.turn(turns)
+        self.jobs.do(jobs)
         self._kill()
         self.open_holds.clear()
         self.reversible.clear()
@@ -197,7 +250,7 @@ class StoredLedger(RuleBasedStateMachine):
     def _kill(self) -> None:
         store = self.store
         writer = store.writer
-        writer._jobs.put(None)
+        self.jobs.thread.put(None)
         assert writer._thread is not None
         writer._thread.join()
         writer._disconnect()
