@@ -3,20 +3,14 @@
 import asyncio
 from contextlib import suppress
 
+from tests.integration.accounts import store_of
 from tests.integration.harness import Answer, Call, Chain, Client, Puppet
 from tests.integration.messages import LAST_CHUNK, STREAM_HEAD, chunked, delta
 
-from filature.proxy.upkeep import DEMO_ACCOUNT
 from filature.store.batch import Batch
-from filature.store.store import Store
 
 TEXT = [delta("a"), delta("b", finish="stop")]
 """A chat stream's events, but for the end mark."""
-
-
-def store_of(c: Chain) -> Store:
-    assert c.proxy.store is not None
-    return c.proxy.store
 
 
 class Gate:
@@ -47,10 +41,6 @@ def later(c: Chain, seconds: float) -> None:
     """Let the deadlines of all connections look at a clock that went on by so much."""
     for connection in tuple(c.proxy.downstream.connections):
         connection.on_deadline(c.proxy._clock.now + seconds)
-
-
-def balance(c: Chain) -> int:
-    return store_of(c).ledger.state.accounts[DEMO_ACCOUNT].balance
 
 
 async def arrived(client: Client, for_s: float = 0.05) -> bytes:

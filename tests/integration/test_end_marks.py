@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.integration.commits import TEXT, arrived, balance, later, store_of, streamed
+from tests.integration.accounts import balance, store_of
+from tests.integration.commits import TEXT, arrived, later, streamed
 from tests.integration.harness import Call, Chain, Client, Puppet, RawEngine, chain, says
 from tests.integration.messages import (
     CHAT,

@@ -8,15 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.integration.accounts import balance, store_of
 from tests.integration.commits import (
     TEXT,
     Gate,
     arrived,
     asked,
-    balance,
     later,
     rest_of,
-    store_of,
     streamed,
 )
 from tests.integration.harness import Chain, Puppet, chain

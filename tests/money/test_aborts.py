@@ -7,9 +7,9 @@ import statistics
 from dataclasses import dataclass
 from typing import Final
 
+from tests.integration.accounts import CREDIT, Customer, charges, customer, money, records
 from tests.integration.harness import Chain, Client
 from tests.integration.messages import WITH_USAGE, cost
-from tests.money.accounts import CREDIT, Customer, charges, customer, money, records
 from tests.money.talker import PROMPT, Talker
 
 from filature.telemetry.record import UsageRecord

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
+from tests.integration.accounts import balance, customer, money, records
 from tests.integration.harness import Answer, Chain
 from tests.integration.messages import cost
-from tests.money.accounts import balance, customer, money, records
 
 from filature.demo.model import ModelBackend
 from filature.demo.model_files import CONTEXT_LENGTH, missing

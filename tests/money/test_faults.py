@@ -16,6 +16,17 @@ import psycopg
 import pytest
 from sqlalchemy import event
 from tests.databases import PostgresServer, sqlite_url
+from tests.integration.accounts import (
+    CREDIT,
+    Customer,
+    balance,
+    charges,
+    customer,
+    money,
+    records,
+    sound,
+    store_of,
+)
 from tests.integration.harness import Answer, Chain, EngineRequest, Puppet
 from tests.integration.messages import (
     CHAT,
@@ -31,17 +42,6 @@ from tests.integration.messages import (
     json_answer,
     stream_answer,
     usage_event,
-)
-from tests.money.accounts import (
-    CREDIT,
-    Customer,
-    balance,
-    charges,
-    customer,
-    money,
-    records,
-    sound,
-    store_of,
 )
 from tests.money.process import Installation, heed_permissions, running_engine
 

@@ -6,8 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.integration.harness import Answer, Chain
-from tests.money.accounts import (
+from tests.integration.accounts import (
     Customer,
     balance,
     charges,
@@ -17,6 +16,7 @@ from tests.money.accounts import (
     records,
     store_of,
 )
+from tests.integration.harness import Answer, Chain
 from tests.money.demo import demo_engine
 
 from filature.ledger.outcomes import Outcome as LedgerOutcome

@@ -12,6 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.integration.accounts import (
+    CREDIT,
+    Customer,
+    balance,
+    charges,
+    customer,
+    money,
+    records,
+    store_of,
+)
 from tests.integration.harness import (
     Call,
     Chain,
@@ -36,16 +46,6 @@ from tests.integration.messages import (
     json_answer,
     stream_answer,
     tokens,
-)
-from tests.money.accounts import (
-    CREDIT,
-    Customer,
-    balance,
-    charges,
-    customer,
-    money,
-    records,
-    store_of,
 )
 
 from filature.ledger.accounts import FEES, worker_account

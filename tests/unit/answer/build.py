@@ -19,6 +19,13 @@ USAGE = {
     "total_tokens": 21,
     "prompt_tokens_details": {"cached_tokens": 3},
 }
+COSTS = {
+    "prompt_total_cost": 12,  # 11 × 1 + 3 × 0.1, rounded up
+    "completion_total_cost": 14,
+    "total_cost": 26,
+    "cost": 0.000000026,
+}
+"""Of ``USAGE``, as members of a usage object."""
 DONE = b"data: [DONE]\n\n"
 FORWARDED = AnswerPolicy(tariff=TARIFF, errors="pass")
 STRIPPED = AnswerPolicy(strip=True, tariff=TARIFF)

@@ -4,6 +4,7 @@ import orjson
 import pytest
 from tests.unit.answer.build import (
     ASKED,
+    COSTS,
     DONE,
     FORWARDED,
     HEAD,
@@ -22,13 +23,6 @@ from filature.answer.events import HELD_BYTES_MAX
 from filature.answer.policy import AnswerPolicy
 from filature.answer.pricing import COST_KEYS
 from filature.answer.usage import Usage
-
-COSTS = {
-    "prompt_total_cost": 12,  # 11 × 1 + 3 × 0.1, rounded up
-    "completion_total_cost": 14,
-    "total_cost": 26,
-    "cost": 0.000000026,
-}
 
 
 class TestWhatLeavesAsItCame:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 from tests.unit.answer.build import (
     ASKED,
+    COSTS,
     DONE,
     FORWARDED,
     HEAD,
@@ -24,13 +25,6 @@ from filature.answer.completion import COMPLETED, Failure, Verdict
 from filature.answer.usage import Usage
 from filature.wire.dialect import Dialect
 from filature.wire.sse import EVENT_BYTES_MAX
-
-COSTS = {
-    "prompt_total_cost": 12,  # 11 × 1 + 3 × 0.1, rounded up
-    "completion_total_cost": 14,
-    "total_cost": 26,
-    "cost": 0.000000026,
-}
 
 
 class TestErrorFrames:

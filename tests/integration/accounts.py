@@ -1,4 +1,4 @@
-"""Accounts with credit before a chain of the integration tests, and what is stored of them."""
+"""Accounts with credit before a chain, and what is stored of them. Beside ``harness.py``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 from tests.integration.harness import Chain, chain
-from tests.integration.messages import post
+from tests.integration.messages import get, post
 
 from filature.admin.checking import check_store
 from filature.ledger.accounts import client_account
 from filature.ledger.commands import OpenAccount, TopUp
 from filature.ledger.transfers import Transfer, TransferKind
+from filature.proxy.upkeep import DEMO_ACCOUNT
 from filature.store.keys import KeyLimits
 from filature.store.ledger_rows import read_transfers
 from filature.store.schema import usage_records
@@ -43,6 +44,9 @@ class Customer:
         told = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
         return post(body, path, headers=told)
 
+    def gets(self, path: str) -> bytes:
+        return get(path, headers=f"Authorization: Bearer {self.secret}\r\n")
+
 
 async def customer(c: Chain, credit: int, name: str = "alice", **limits: Any) -> Customer:
     """A new one."""
@@ -54,7 +58,7 @@ async def customer(c: Chain, credit: int, name: str = "alice", **limits: Any) ->
     return Customer(account, secret, credit)
 
 
-def balance(c: Chain, account: AccountId) -> int:
+def balance(c: Chain, account: AccountId = DEMO_ACCOUNT) -> int:
     return store_of(c).ledger.state.accounts[account].balance
 
 
