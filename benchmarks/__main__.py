@@ -22,6 +22,7 @@ _PARTS = (
     shapes.LATENCY.name,
     shapes.IDLE.name,
     "postprocessor",
+    "ledger",
 )
 
 
@@ -123,6 +124,11 @@ def _parts(
 
         return postprocessor.rows(3) if options.quick else postprocessor.rows(), []
 
+    def ledger_alone() -> tuple[list[report.Row], list[str]]:
+        from benchmarks import ledger  # noqa: PLC0415 - as above
+
+        return ledger.rows(1000) if options.quick else ledger.rows()
+
     for shape in shapes.CPU_SHAPES:
         if not (options.quick and shape.load["connections"] > 300):
             yield shape.name, of(shape, report.cpu_rows, names)
@@ -131,6 +137,7 @@ def _parts(
         once = Effort(1, warm_s=6.0, seconds=0.5)
         yield shapes.IDLE.name, of(shapes.IDLE, report.memory_rows, names, once)
     yield "postprocessor", postprocessor_alone
+    yield "ledger", ledger_alone
 
 
 def _run(options: argparse.Namespace) -> report.Report:

@@ -101,6 +101,12 @@ class Proxy:
         )
         metrics.usage_records_kept = len(self.usage)
         metrics.log_lines_dropped = self._request_log.lines_dropped
+        if self.store is not None:
+            writer = self.store.writer
+            metrics.ledger_failing = int(writer.failing is not None)
+            metrics.ledger_commits = writer.batches
+            metrics.ledger_transfers = writer.transfers
+            metrics.ledger_holds = len(self.store.ledger.state.holds)
 
     def _routes(self, store: Store) -> Routes:
         settings, plane = self.settings, self._plane

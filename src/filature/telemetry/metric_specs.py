@@ -137,6 +137,18 @@ LOG_LINES_DROPPED: Final = MetricSpec(
     "gauge",
     "Request log lines lost because the log was full or gone.",
 )
+LEDGER_FAILING: Final = MetricSpec(
+    "filature_ledger_failing",
+    "gauge",
+    "1 while the ledger cannot be written to, and requests are refused.",
+)
+LEDGER_COMMITS: Final = MetricSpec(
+    "filature_ledger_commits", "gauge", "Transactions committed since the start."
+)
+LEDGER_TRANSFERS: Final = MetricSpec(
+    "filature_ledger_transfers", "gauge", "Transfers in them: charges, top-ups and others."
+)
+LEDGER_HOLDS: Final = MetricSpec("filature_ledger_holds", "gauge", "Holds that are open.")
 BUILD_INFO: Final = MetricSpec(
     "filature_build_info", "gauge", "Always 1; the version is a label.", ("version",)
 )
@@ -149,6 +161,10 @@ GAUGES: Final = (
     ENGINES_READY,
     USAGE_RECORDS_KEPT,
     LOG_LINES_DROPPED,
+    LEDGER_FAILING,
+    LEDGER_COMMITS,
+    LEDGER_TRANSFERS,
+    LEDGER_HOLDS,
 )
 """Attributes of ``Metrics`` by the same name, shown once they are set."""
 

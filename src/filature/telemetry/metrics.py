@@ -121,6 +121,10 @@ class Metrics(Collector):
         self.engines_ready: int | None = None
         self.usage_records_kept: int | None = None
         self.log_lines_dropped: int | None = None
+        self.ledger_failing: int | None = None
+        self.ledger_commits: int | None = None
+        self.ledger_transfers: int | None = None
+        self.ledger_holds: int | None = None
         self._version = version
         self._told_models = models
         self._models: set[str] = set()
