@@ -56,6 +56,11 @@ async def test_a_key_is_revoked_on_a_connection_that_is_open() -> None:
         await store_of(c).keys.revoke(store_of(c).keys.list()[0].id)
         client.send(alice.asks(CHAT))
         assert (await client.answer()).status == 401
+        client = await c.connect()
+        client.send(alice.gets("/v1/balance"))
+        assert (await client.answer()).status == 401
+        client.send(alice.gets("/v1/models"))
+        assert (await client.answer()).status == 200  # is for everybody
 
 
 async def test_anthropics_header_is_a_key_too() -> None:
@@ -213,6 +218,9 @@ async def test_a_streamed_answer_is_not_kept_and_a_running_one_is_told() -> None
         settled = await c.ask(request)
         assert code(settled) == (409, "already_settled")
         assert settled.headers["x-should-retry"] == "false"
+        message = settled.json["error"]["message"]
+        assert "1 completion tokens" in message
+        assert f"{(CREDIT - balance(c, alice.account)) / 1e9:.9f}".rstrip("0") in message
 
 
 async def test_what_cost_nothing_may_run_again() -> None:

@@ -179,9 +179,10 @@ class Admission:
         if request.dialect.is_metered:
             tariff = offer.dearest
             exact = prompt_tokens is not None
-            if prompt_tokens is None:
-                rules = PromptRules(price.template_tokens, media_tokens=price.media_tokens)
-                prompt_tokens = prompt_bound(request, rules, offer.context_length)
+            rules = PromptRules(price.template_tokens, media_tokens=price.media_tokens)
+            bound = prompt_bound(request, rules, offer.context_length)
+            if prompt_tokens is None or prompt_tokens > bound:  # an engine cannot raise the hold
+                prompt_tokens = bound
         else:
             tariff, exact, prompt_tokens = _FREE, True, 0
         quoted = quote(

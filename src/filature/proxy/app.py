@@ -1,6 +1,7 @@
 """The proxy's composition root: settings in, a serving process out."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from filature.admin.server import AdminServer
+from filature.errors import StoreError
 from filature.proxy.admission import Admission
 from filature.proxy.callers import Callers
 from filature.proxy.free_failures import FreeFailures
@@ -35,6 +37,10 @@ from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
 
 BACKLOG: Final = 4096
+ABORT_S: Final = 1.0
+"""For connections that were aborted to be gone."""
+COMMITS_S: Final = 1.0
+"""For what is being committed when the grace for running answers is over."""
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +201,12 @@ class Proxy:
         end = asyncio.get_running_loop().time() + self._drain_s
         while downstream.connections and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
+        if self.store is not None and self.store.ledger.failing is None:
+            with contextlib.suppress(
+                StoreError, TimeoutError
+            ):  # whose charge is on its way shall end
+                async with asyncio.timeout(COMMITS_S):
+                    await self.store.ledger.flush()
         downstream.end_all()
         await asyncio.sleep(0)
 
@@ -206,7 +218,9 @@ class Proxy:
         if self._downstream is not None:
             for connection in tuple(self._downstream.connections):
                 connection.transport.abort()
-            await asyncio.sleep(0)  # what was still running ends, and is settled
+            end = asyncio.get_running_loop().time() + ABORT_S
+            while self._downstream.connections and asyncio.get_running_loop().time() < end:
+                await asyncio.sleep(0.01)  # what was still running ends, and is settled
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()

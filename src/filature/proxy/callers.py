@@ -51,6 +51,14 @@ class Callers:
             raise AuthenticationFailed
         return Caller(key.account, key)
 
+    def is_valid(self, caller: Caller) -> bool:
+        """Whether ``check`` lets it pass."""
+        try:
+            self.check(caller)
+        except AuthenticationFailed:
+            return False
+        return True
+
     def check(self, caller: Caller) -> None:
         """Raises AuthenticationFailed when the key was revoked or has expired since it was found."""
         key = caller.key

@@ -117,7 +117,7 @@ class HeldGrant:
             done = ledger.void(request, row_of(record), committed)
         if done is not LedgerOutcome.DONE:
             raise InternalError(f"the hold of {record.id} ended as {done}")
-        if outcome == Outcome.COMPLETED:
+        if outcome == Outcome.COMPLETED and cost:
             self._failures.succeeded(self._account)
         elif outcome in _BROKE_ENGINES or (outcome == Outcome.CLIENT_GONE and not cost):
             self._failures.failed(self._account)

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from filature.answer.pricing import credits_text
 from filature.errors import Conflict, FilatureError, InvalidRequest
 from filature.proxy.admission import Admission, Offer, TooDear
 from filature.proxy.callers import Caller
@@ -210,9 +211,15 @@ def _verdict(held: Claim, claim: Claim) -> FilatureError:
         return error
     if held.answer is not None and held.content_type is not None:
         return AnsweredBefore(held.content_type.encode("latin-1"), held.answer)
+    told = "" if held.record is None else _told(UsageRecord.from_log(held.record))
     return Conflict(
-        f"A request with this Idempotency-Key was answered and charged: see GET "
-        f"/v1/usage/{held.request_id} for its usage and cost. Its answer is not kept.",
+        f"A request with this Idempotency-Key was answered and charged{told}; its answer is not kept. "
+        f"GET /v1/usage/{held.request_id} has its usage record.",
         param="Idempotency-Key",
         code="already_settled",
     )
+
+
+def _told(record: UsageRecord) -> str:
+    cost = credits_text(record.total_cost).decode("ascii")
+    return f": {record.prompt} prompt and {record.completion} completion tokens, {cost} credits"

@@ -218,10 +218,10 @@ class Routes:
         def fail(error: FilatureError) -> None:
             self._answer_error(connection, head, error, None, lines)
 
+        caller = route.caller
+        if caller is not None and not self._callers.is_valid(caller):
+            caller = None  # some pages are for everybody
         try:
-            caller = route.caller
-            if caller is not None:
-                self._callers.check(caller)
             body = page(head, caller)
         except FilatureError as error:
             fail(error)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from filature.store.schema import idempotency_keys, transfers
+from filature.store.schema import idempotency_keys, transfers, usage_records
 from filature.store.writer import GroupWriter
 from filature.units import AccountId
 
@@ -39,6 +39,8 @@ class Claim(NamedTuple):
     content_type: str | None = None
     answer: bytes | None = None
     """Of a small answer that was not streamed."""
+    record: str | None = None
+    """The usage record's JSON of a request that was settled."""
 
 
 class Idempotency:
@@ -100,7 +102,10 @@ def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
     made = connection.execute(claimed.on_conflict_do_nothing(), execution_options=options)
     if made.rowcount == 1:
         return claim
-    row = connection.execute(select(idempotency_keys).where(place)).one()
+    held = select(idempotency_keys, usage_records.c.record).outerjoin(
+        usage_records, usage_records.c.id == table.request_id
+    )
+    row = connection.execute(held.where(place)).one()
     return Claim(
         AccountId(row.account),
         row.key,
@@ -109,6 +114,7 @@ def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
         row.state,
         row.content_type,
         None if row.answer is None else bytes(row.answer),
+        row.record,
     )
 
 
