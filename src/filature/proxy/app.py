@@ -187,8 +187,6 @@ class Proxy:
         write_note(settings.data_dir, RunningProxy(os.getpid(), url, store.database.name))
         self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
         self._tasks.append(loop.create_task(self._upkeep.run()))
-        gc.collect()
-        gc.freeze()  # what was made so far stays; a full collection need not look at it
 
     async def drain(self) -> None:
         """Take no new work, let running answers finish within the grace period, end the rest."""
@@ -202,9 +200,8 @@ class Proxy:
         while downstream.connections and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
         if self.store is not None and self.store.ledger.failing is None:
-            with contextlib.suppress(
-                StoreError, TimeoutError
-            ):  # whose charge is on its way shall end
+            # whose charge is on its way gets its end
+            with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(COMMITS_S):
                     await self.store.ledger.flush()
         downstream.end_all()
@@ -246,6 +243,8 @@ async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None
         loop.add_signal_handler(number, stop.set)
     try:
         await proxy.start()
+        gc.collect()
+        gc.freeze()  # what was made so far stays; a full collection need not look at it
         if started is not None:
             started(proxy)
         await stop.wait()
