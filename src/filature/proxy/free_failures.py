@@ -23,10 +23,13 @@ ACCOUNTS_MAX: Final = 10_000
 
 
 class FreeFailures:
-    """The scores of accounts. ``monotonic_s`` tells the time."""
+    """The scores of at most ``accounts_max`` accounts. ``monotonic_s`` tells the time."""
 
-    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self, monotonic_s: Callable[[], float], *, accounts_max: int = ACCOUNTS_MAX
+    ) -> None:
         self._monotonic_s = monotonic_s
+        self._accounts_max = accounts_max
         self._scores: OrderedDict[AccountId, tuple[float, float]] = OrderedDict()
 
     @property
@@ -58,7 +61,7 @@ class FreeFailures:
         score = self._score(account) + 1.0
         self._scores[account] = (score, self._monotonic_s())
         self._scores.move_to_end(account)
-        if len(self._scores) > ACCOUNTS_MAX:
+        if len(self._scores) > self._accounts_max:
             self._scores.popitem(last=False)
 
     def succeeded(self, account: AccountId) -> None:

@@ -4,7 +4,6 @@ import pytest
 
 from filature.errors import RateLimited
 from filature.ledger.accounts import client_account
-from filature.proxy import free_failures
 from filature.proxy.free_failures import (
     DELAY_MAX_S,
     HALF_LIFE_S,
@@ -131,10 +130,8 @@ def test_an_account_that_made_up_for_all_is_forgotten(failures: FreeFailures) ->
     assert failures.accounts == 0
 
 
-def test_of_too_many_accounts_the_one_that_failed_longest_ago_is_forgotten(
-    failures: FreeFailures, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(free_failures, "ACCOUNTS_MAX", 3)
+def test_of_too_many_accounts_the_one_that_failed_longest_ago_is_forgotten(clock: Clock) -> None:
+    failures = FreeFailures(clock, accounts_max=3)
     fail(failures, REFUSED_ABOVE)
     others = [client_account(f"other{number}") for number in range(2)]
     for other in others:
