@@ -71,6 +71,7 @@ class RawEngine:
         self.models = models
         self.suffix = suffix
         self.continuous = False
+        self.context_length: int | None = None
         self.requests: list[EngineRequest] = []
         self.probes: list[EngineRequest] = []
         self.connections = 0
@@ -99,7 +100,7 @@ class RawEngine:
                 request = await self._read(reader)
                 if request.path.endswith("/v1/models"):
                     self.probes.append(request)
-                    writer.write(json_answer({"data": [{"id": name} for name in self.models]}))
+                    writer.write(json_answer({"data": [self._entry(name) for name in self.models]}))
                 elif self._is_probe(request):
                     self.probes.append(request)
                     writer.write(stream_answer(self._probe_events()))
@@ -117,6 +118,10 @@ class RawEngine:
         finally:
             writer.close()
             self._tasks.discard(task)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        told = {} if self.context_length is None else {"max_model_len": self.context_length}
+        return {"id": name, **told}
 
     @staticmethod
     def _is_probe(request: EngineRequest) -> bool:

@@ -465,23 +465,3 @@ async def test_an_engine_whose_certificate_nobody_vouches_for() -> None:
         assert answer.status == 502
         assert "certificate" in answer.json["error"]["message"].lower()
     assert engine.requests == []
-
-
-async def test_models_named_by_hand_where_the_engine_does_not_tell() -> None:
-    class Mute(RawEngine):
-        async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while True:
-                try:
-                    request = await self._read(reader)
-                except (asyncio.IncompleteReadError, ConnectionError):
-                    writer.close()
-                    return
-                self.requests.append(request)
-                models = request.path == "/v1/models"
-                writer.write(json_answer({}, "500 No") if models else HI)
-
-    engine = Mute(says(HI), suffix="=one:org/One,two")
-    async with chain(engine) as c:
-        for name, upstream in (("one", "org/One"), ("two", "two")):
-            assert (await c.ask(post(CHAT | {"model": name}))).status == 200
-            assert engine.requests[-1].json["model"] == upstream

@@ -54,6 +54,8 @@ async def _look(engine: Engine) -> bool:
             del engine.models[name]
         new = {name: model for name, model in told.items() if name not in engine.models}
     else:
+        if status == 200:
+            _describe(engine.models, _told_models(body))
         new = {} if engine.reachable else dict(engine.models)
     if new:
         abilities = await _probe(engine, next(iter(new.values())).upstream_name)
@@ -61,6 +63,21 @@ async def _look(engine: Engine) -> bool:
             model.abilities = abilities
         engine.models.update(new)
     return True
+
+
+def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> None:
+    """What the engine tells of models that were named by hand: how long their context is.
+
+    Of one that it does not list, an adapter for example, the shortest that it tells of any: an engine
+    refuses a request for more tokens than its context has.
+    """
+    lengths = [model.context_length for model in told.values() if model.context_length is not None]
+    for model in named.values():
+        known = told.get(model.upstream_name)
+        if known is not None:
+            model.context_length, model.created = known.context_length, known.created
+        elif lengths:
+            model.context_length = min(lengths)
 
 
 def _told_models(body: bytes) -> dict[str, ServedModel]:
