@@ -67,14 +67,12 @@ class Batch:
         "committed",
         "credits",
         "debits",
-        "number",
         "spending",
         "transfers",
         "usage",
     )
 
     def __init__(self) -> None:
-        self.number = 0  # given when it goes to the writer
         self.accounts: list[AccountId] = []
         self.transfers: dict[TransferId, Transfer] = {}
         self.debits: dict[AccountId, int] = {}

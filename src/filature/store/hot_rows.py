@@ -11,8 +11,6 @@ import orjson
 from filature.ledger.accounts import kind_of
 from filature.store.batch import Batch
 
-_WRITER: Final = "embedded"
-
 
 class Statements:
     """The SQL of one kind of database; each statement takes one parameter, a JSON array of rows."""
@@ -55,11 +53,7 @@ class Statements:
             f"{cells(text, text, number)} {source} ON CONFLICT (key_id, period) "
             "DO UPDATE SET spent = key_spending.spent + excluded.spent"
         )
-        self.number = (
-            f"INSERT INTO commits (writer, last_batch) VALUES ('{_WRITER}', {mark}) "
-            "ON CONFLICT (writer) DO UPDATE SET last_batch = excluded.last_batch"
-        )
-        self.last_number = f"SELECT last_batch FROM commits WHERE writer = '{_WRITER}'"
+        self.is_stored = f"SELECT 1 FROM transfers WHERE id = {mark}"
 
     def translate(self, statement: str) -> str:
         """SQL that has ``?`` for its parameters, as this database's driver wants it."""
@@ -119,7 +113,6 @@ def rows_of(batch: Batch, statements: Statements, at_ms: int) -> list[tuple[str,
     if batch.spending:
         spent = [[key, period, amount] for (key, period), amount in batch.spending.items()]
         work.append((statements.spending, _json(spent)))
-    work.append((statements.number, batch.number))
     return work
 
 

@@ -15,6 +15,8 @@ from filature.units import AccountId
 LIST_MAX: Final = 10_000
 PURGED_AT_ONCE: Final = 1000
 """Rows deleted in one transaction, so that no batch of charges waits long for it."""
+LOOKED_AT: Final = 10 * PURGED_AT_ONCE
+"""Of the rows that are there the longest; behind them there is nothing old but what a wrong clock left."""
 _DAY_MS: Final = 86_400_000
 
 Group = Literal["account", "model", "day", "outcome"]
@@ -46,11 +48,11 @@ class UsageLog:
         until_ms: int | None = None,
         limit: int = 100,
     ) -> "list[dict[str, Any]]":
-        """The latest first, as JSON objects. Raises InvalidRequest on a limit out of bounds."""
+        """Those that ended the latest first, as JSON objects. Raises InvalidRequest on a limit out of bounds."""
         if not 1 <= limit <= LIST_MAX:
             raise InvalidRequest(f"limit must be 1 to {LIST_MAX}.", param="limit")
         table = usage_records.c
-        query = select(table.record).order_by(table.started_ms.desc(), table.id.desc()).limit(limit)
+        query = select(table.record).order_by(table.seq.desc()).limit(limit)
         query = _filtered(query, account, model, outcome, since_ms, until_ms)
 
         def read(connection: Connection) -> "list[dict[str, Any]]":
@@ -86,8 +88,9 @@ class UsageLog:
     async def purge(self, before_ms: int) -> int:
         """Delete records that began before; at most PURGED_AT_ONCE, and how many it were."""
         table = usage_records.c
-        old = select(table.id).where(table.started_ms < before_ms).limit(PURGED_AT_ONCE)
-        statement = delete(usage_records).where(table.id.in_(old))
+        first = select(table.seq, table.started_ms).order_by(table.seq).limit(LOOKED_AT).subquery()
+        old = select(first.c.seq).where(first.c.started_ms < before_ms).limit(PURGED_AT_ONCE)
+        statement = delete(usage_records).where(table.seq.in_(old))
 
         def run(connection: Connection) -> int:
             return connection.execute(statement).rowcount

@@ -41,7 +41,6 @@ class GroupWriter:
         self._statements = Statements(database.kind)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._hot: Any = None  # the raw connection of batches; the thread's own
-        self._number = 0
         self._writing: Batch | None = None
         self._submitting = False
         self._thread: threading.Thread | None = None
@@ -73,7 +72,6 @@ class GroupWriter:
             self._database.upgrade()
             self._database.path.chmod(0o600)
             self._connect()
-        self._number = self._last_number()
 
     async def close(self) -> None:
         """Commit what waits, within CLOSE_S, and stop. What could not be committed is lost, and said."""
@@ -113,8 +111,6 @@ class GroupWriter:
         if self._writing is not None or not self.pending:
             return
         batch, self.pending = self.pending, Batch()
-        self._number += 1
-        batch.number = self._number
         self._writing = batch
         self._write(batch, again=False)
 
@@ -205,7 +201,7 @@ class GroupWriter:
         try:
             if self._hot is None:
                 self._connect()
-            if not again or self._last_number() < batch.number:
+            if not (again and self._is_stored(batch)):
                 self._execute(batch, rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, the batch is kept and tried again
             self._disconnect()
@@ -228,12 +224,16 @@ class GroupWriter:
             driver.execute(self._statements.translate(statement), parameters)
         driver.commit()
 
-    def _last_number(self) -> int:
+    def _is_stored(self, batch: Batch) -> bool:
+        """Whether a commit happened of which that was not heard. What has no transfers may be written again."""
         driver = self._hot.driver_connection
-        row = driver.execute(self._statements.last_number).fetchone()
+        first = next(iter(batch.transfers), None)
+        if first is None:
+            return False
+        found = driver.execute(self._statements.is_stored, (first,)).fetchone() is not None
         if self._database.kind == "postgresql":
             driver.commit()
-        return 0 if row is None else int(row[0])
+        return found
 
     def _connect(self) -> None:
         try:

@@ -11,7 +11,6 @@ depends_on = None
 _TABLES = (
     "ledger_accounts",
     "transfers",
-    "commits",
     "usage_records",
     "api_keys",
     "key_spending",
@@ -36,7 +35,7 @@ def downgrade() -> None:
 
 
 def _ledger() -> None:
-    """Balances, what moved, and which batch was written last."""
+    """Balances, and what moved."""
     op.create_table(
         "ledger_accounts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -87,18 +86,18 @@ def _ledger() -> None:
         sqlite_where=sa.text("corrects IS NOT NULL"),
         postgresql_where=sa.text("corrects IS NOT NULL"),
     )
-    op.create_table(
-        "commits",
-        sa.Column("writer", sa.Text(), nullable=False),
-        sa.Column("last_batch", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("writer", name=op.f("pk_commits")),
-    )
 
 
 def _usage() -> None:
     """What became of each request."""
     op.create_table(
         "usage_records",
+        sa.Column(
+            "seq",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("key_id", sa.Text(), nullable=True),
@@ -107,12 +106,10 @@ def _usage() -> None:
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("total_cost", sa.BigInteger(), nullable=False),
         sa.Column("record", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_records")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_usage_records")),
+        sa.UniqueConstraint("id", name=op.f("uq_usage_records_id")),
     )
-    op.create_index(
-        "ix_usage_records_account", "usage_records", ["account", "started_ms"], unique=False
-    )
-    op.create_index("ix_usage_records_started_ms", "usage_records", ["started_ms"], unique=False)
+    op.create_index("ix_usage_records_account", "usage_records", ["account", "seq"], unique=False)
 
 
 def _keys() -> None:
