@@ -442,7 +442,7 @@ async def test_free_failures_are_rationed() -> None:
         assert balance(c, who.account) == who.credit
 
 
-TESTED_ELSEWHERE: Final = {Outcome.NOT_SETTLED: "../integration/test_money.py"}
+TESTED_ELSEWHERE: Final = {Outcome.NOT_SETTLED: "../integration/test_settlement.py"}
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
