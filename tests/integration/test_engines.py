@@ -35,8 +35,8 @@ async def test_the_least_busy_engine_is_asked() -> None:
     first, second = Puppet(), Puppet()
     async with chain(first, second) as c:
         clients = [await c.connect() for _ in range(4)]
-        for client in clients:
-            client.send(post(CHAT))
+        for number, client in enumerate(clients):
+            client.send(post(CHAT | {"messages": [{"role": "user", "content": f"hi {number}"}]}))
             await asyncio.sleep(0.01)
         calls = [await first.call(), await first.call(), await second.call(), await second.call()]
         assert c.running == 4

@@ -20,6 +20,7 @@ from filature.admin.ledger import LedgerRoutes
 from filature.admin.models import ErrorShown
 from filature.admin.prices import Prices
 from filature.admin.usage import Usage
+from filature.admin.worker_tokens import WorkerTokenRoutes
 from filature.errors import (
     FilatureError,
     InternalError,
@@ -32,7 +33,7 @@ from filature.telemetry.metrics import CONTENT_TYPE, Metrics
 
 API: Final = "/admin/v1"
 DESCRIPTION_PATH: Final = f"{API}/openapi.json"
-_DESCRIPTION: Final = """Accounts, keys, prices, usage and the ledger of one proxy.
+_DESCRIPTION: Final = """Accounts, keys, workers' tokens, prices, usage and the ledger of one proxy.
 
 Amounts come twice: in credits as exact decimals in strings, and as integers of nano-credits in members that
 end in `_nano`. A request gives one of the two. Times are Unix milliseconds. Errors are in OpenAI's envelope.
@@ -68,6 +69,7 @@ def create_app(
         resources = (
             Accounts(store, clock),
             Keys(store, clock),
+            WorkerTokenRoutes(store),
             Prices(store, clock),
             Usage(store),
             LedgerRoutes(store, clock),

@@ -11,6 +11,7 @@ from filature.ledger.transfers import Transfer
 from filature.ledger.trial_balance import TrialLine
 from filature.store.keys import ApiKey, Period
 from filature.store.prices import ModelPrice
+from filature.store.worker_tokens import WorkerToken
 
 T = TypeVar("T")
 
@@ -77,6 +78,13 @@ class KeyAsked(Asked):
     models: list[Name] | None = None
     max_coefficient: int | None = Field(None, description="Thousandths: 1000 is 1.0")
     expires_ms: int | None = Field(None, description="Unix time in milliseconds")
+
+
+class WorkerTokenAsked(Asked):
+    """``POST /admin/v1/worker-tokens``. Without ``models`` all may be served."""
+
+    worker: str
+    models: list[Name] | None = None
 
 
 class PriceAsked(Asked):
@@ -302,6 +310,41 @@ class KeyShown(BaseModel):
 
 class NewKeyShown(KeyShown):
     """A key just made, with its secret: this once."""
+
+    secret: str
+
+
+class WorkerTokenShown(BaseModel):
+    """A worker's token without its secret."""
+
+    object: Literal["worker_token"] = "worker_token"
+    id: str
+    hint: str
+    worker: str
+    state: Literal["active", "revoked"]
+    created_ms: int
+    revoked_ms: int | None
+    models: list[str] | None
+
+    @classmethod
+    def fields_of(cls, token: WorkerToken) -> dict[str, Any]:
+        return {
+            "id": token.id,
+            "hint": token.hint,
+            "worker": token.worker,
+            "state": "active" if token.revoked_ms is None else "revoked",
+            "created_ms": token.created_ms,
+            "revoked_ms": token.revoked_ms,
+            "models": None if token.models is None else sorted(token.models),
+        }
+
+    @classmethod
+    def of(cls, token: WorkerToken) -> Self:
+        return cls(**cls.fields_of(token))
+
+
+class NewWorkerTokenShown(WorkerTokenShown):
+    """A token just made, with its secret: this once."""
 
     secret: str
 

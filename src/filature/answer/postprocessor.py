@@ -50,6 +50,7 @@ class AnswerPostprocessor:
         "_observer",
         "_template",
         "_writer_arguments",
+        "is_metered",
         "mode",
         "policy",
         "started",
@@ -70,6 +71,8 @@ class AnswerPostprocessor:
         observe: bool = False,
     ) -> None:
         choices = dialect.has_choices
+        self.is_metered = dialect.is_metered
+        """Whether answers of the dialect have usage."""
         meter = UsageMeter(
             n=n if choices and n > 1 else 1,
             prompts=prompts if choices and prompts > 1 else 1,

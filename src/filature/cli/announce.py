@@ -43,6 +43,8 @@ class Announcement:
             silent = [engine.name for engine in proxy.engines.engines if not engine.models]
             if self._demo is not None:
                 _say("Waiting for the model's first token …")
+            elif not self._settings.engines:
+                _say("No worker has joined yet: filature worker-token create NAME")
             elif silent:
                 verb = "does" if len(silent) == 1 else "do"
                 _say(f"Engine: {', '.join(silent)} {verb} not answer yet; asked again and again.")
@@ -55,7 +57,8 @@ class Announcement:
         if self._demo is not None:
             _say(f"Engine: {self._demo.description}")
         else:
-            _say("Engine: " + ", ".join(engine.name for engine in proxy.engines.engines))
+            kind = "Engine" if self._settings.engines else "Worker"
+            _say(f"{kind}: " + ", ".join(engine.name for engine in proxy.engines.engines))
         _say(f"Models: {shown}")
         settings = self._settings
         _say(

@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from filature import __version__
-from filature.cli import account, db, demo_engine, key, ledger, postprocess, price, up, usage
+from filature.cli import (
+    account,
+    db,
+    demo_engine,
+    key,
+    ledger,
+    postprocess,
+    price,
+    proxy,
+    up,
+    usage,
+    worker,
+    worker_token,
+)
 
 app = typer.Typer(
     name="filature",
@@ -32,7 +45,20 @@ def _options(
     """Options of all commands."""
 
 
-for _group in (up, account, key, price, usage, ledger, db, postprocess, demo_engine):
+for _group in (
+    up,
+    proxy,
+    worker,
+    account,
+    key,
+    worker_token,
+    price,
+    usage,
+    ledger,
+    db,
+    postprocess,
+    demo_engine,
+):
     _group.register(app)
 
 if __name__ == "__main__":

@@ -8,15 +8,25 @@ from collections.abc import Callable
 from typing import Final
 
 from filature.answer.pricing import Tariff, credits_text
-from filature.errors import InsufficientQuota, InternalError, ModelNotFound, PermissionDenied
+from filature.errors import (
+    InsufficientQuota,
+    InternalError,
+    InvalidRequest,
+    ModelNotFound,
+    PermissionDenied,
+)
 from filature.ledger.outcomes import Outcome as LedgerOutcome
 from filature.proxy.callers import Caller
 from filature.proxy.free_failures import FreeFailures
-from filature.proxy.grants import HeldGrant
+from filature.proxy.grants import Ends, HeldGrant
+from filature.proxy.offer import Offer
 from filature.proxy.rates import RateLimiter
+from filature.proxy.tickets import TicketOffice
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import Engine, EngineDirectory
+from filature.request.boundary import check_boundary
 from filature.request.parse import ParsedRequest
+from filature.request.prefix import prefix_of
 from filature.request.quote import PromptRules, TooExpensive, prompt_bound, quote
 from filature.store.embedded import EmbeddedLedger
 from filature.store.idempotency import Idempotency
@@ -35,26 +45,6 @@ class TooDear(InsufficientQuota):
     """The balance does not cover the bound of the prompt and a token; its exact count may fit."""
 
 
-class Offer:
-    """What a model costs one caller now: engines that may be asked, each with its tariff."""
-
-    __slots__ = ("context_length", "dearest", "engines", "price", "tariffs")
-
-    def __init__(
-        self,
-        price: ModelPrice,
-        engines: list[Engine],
-        tariffs: dict[str, Tariff],
-        dearest: Tariff,
-        context_length: int | None,
-    ) -> None:
-        self.price = price
-        self.engines = engines
-        self.tariffs = tariffs
-        self.dearest = dearest
-        self.context_length = context_length
-
-
 class Admission:
     """Decides on one request at a time, against the balances of that moment."""
 
@@ -68,6 +58,7 @@ class Admission:
         rates: RateLimiter,
         failures: FreeFailures,
         clock: CoarseClock,
+        tickets: TicketOffice,
         default_price: Callable[[str], ModelPrice] | None,
         completion_tokens_default: int,
         request_s: float,
@@ -75,12 +66,15 @@ class Admission:
         self._ledger = ledger
         self._prices = prices
         self._engines = engines
-        self._idempotency = idempotency
         self._rates = rates
         self._failures = failures
         self._clock = clock
+        self._ends = Ends(ledger, idempotency, failures, tickets)
         self._default_price = default_price
         self._defaults: dict[str, ModelPrice] = {}  # of models that engines serve
+        self._offers: dict[tuple[str, int], Offer] = {}
+        self._offers_at = -1.0  # the tick that they are of
+        self._offers_of = -1  # the prices that they are of
         self._completion_tokens_default = completion_tokens_default
         self._hold_s = request_s + HOLD_MARGIN_S
 
@@ -104,7 +98,25 @@ class Admission:
         limit = None if key is None else key.limits.max_coefficient
         if limit is not None and (most is None or limit < most):
             most = limit
-        return self._offer(price, model, most)
+        if self._offers_at != self._clock.now or self._offers_of != prices.changes:
+            self._offers.clear()  # engines may have changed
+            self._offers_at, self._offers_of = self._clock.now, prices.changes
+        wanted = (model, -1 if most is None else most)
+        offer = self._offers.get(wanted)
+        if offer is None:
+            offer = self._offers[wanted] = self._offer(price, model, most)
+        if offer.has_remote:
+            try:
+                check_boundary(request)
+            except InvalidRequest:
+                if offer.own is None:
+                    raise
+                return offer.own
+        return offer
+
+    def sells(self, model: str) -> bool:
+        """Whether the model has a price."""
+        return self._default_price is not None or self._prices.find(model) is not None
 
     def _price(self, model: str, asked: str) -> ModelPrice:
         price = self._prices.find(model)
@@ -127,40 +139,37 @@ class Admission:
         return price
 
     def _offer(self, price: ModelPrice, model: str, most: int | None) -> Offer:
-        prices = self._prices
         engines: list[Engine] = []
         tariffs: dict[str, Tariff] = {}
-        dearest: Tariff | None = None
-        context_length: int | None = None
         cheapest = -1
         for engine in self._engines.engines:
             served = engine.models.get(model)
             if served is None:
                 continue
-            coefficient = prices.coefficient(engine.name, model)
+            coefficient = served.coefficient
+            if coefficient is None:
+                coefficient = self._prices.coefficient(engine.name, model)
             if most is not None and coefficient > most:
                 cheapest = coefficient if cheapest < 0 else min(cheapest, coefficient)
                 continue
-            tariff = prices.tariff(price, coefficient)
             engines.append(engine)
-            tariffs[engine.name] = tariff
-            if dearest is None or tariff.coefficient > dearest.coefficient:
-                dearest = tariff
-            length = served.context_length
-            if len(engines) == 1:
-                context_length = length
-            elif context_length is not None:
-                context_length = None if length is None else max(context_length, length)
-        if dearest is None:
+            tariffs[engine.name] = self._prices.tariff(price, coefficient)
+        if not engines:
             if cheapest >= 0:
                 raise PermissionDenied(
-                    f"No worker serves {model!r} at a coefficient of {most} or less; the cheapest asks "
-                    f"{cheapest}. Raise max_coefficient.",
+                    f"No worker serves {model!r} at a coefficient of {most} or less; can run this query "
+                    f"with coefficient={cheapest}: raise max_coefficient.",
                     param="max_coefficient",
                     code="max_coefficient_too_low",
                 )
             raise self._engines.nobody(model)
-        return Offer(price, engines, tariffs, dearest, context_length)
+        offer = Offer(price, engines, tariffs, _context_length(engines, model))
+        if offer.has_remote:
+            own = [engine for engine in engines if not engine.is_remote]
+            if own:
+                kept = {engine.name: tariffs[engine.name] for engine in own}
+                offer.own = Offer(price, own, kept, _context_length(own, model))
+        return offer
 
     def admit(
         self,
@@ -214,16 +223,8 @@ class Admission:
         record.held = quoted.hold
         record.clamped = quoted.clamped
         record.tariff_version = price.version
-        return HeldGrant(
-            ledger,
-            self._idempotency,
-            self._failures,
-            slot,
-            account,
-            price.model,
-            quoted,
-            offer.tariffs,
-        )
+        prefix = prefix_of(request, account) if len(offer.engines) > 1 else 0
+        return HeldGrant(self._ends, slot, account, quoted, offer, prefix)
 
     def expire(self) -> int:
         """Let go of holds that a defect left behind; how many."""
@@ -238,6 +239,17 @@ class Admission:
             f"{name!r} has {_text(available)} available, and running requests hold {_text(held)}. "
             f"The operator adds credit with `filature account top-up {name} AMOUNT`."
         )
+
+
+def _context_length(engines: list[Engine], model: str) -> int | None:
+    """The longest that one of them has; None where one does not tell."""
+    longest = 0
+    for engine in engines:
+        length = engine.models[model].context_length
+        if length is None:
+            return None
+        longest = max(longest, length)
+    return longest
 
 
 def _text(nano: int) -> str:

@@ -5,6 +5,8 @@ import contextlib
 import gc
 import logging
 import os
+import random
+import secrets
 import signal
 import ssl
 import sys
@@ -17,17 +19,23 @@ from filature.admin.server import AdminServer
 from filature.errors import StoreError
 from filature.proxy.admission import Admission
 from filature.proxy.callers import Callers
+from filature.proxy.control import Control
 from filature.proxy.free_failures import FreeFailures
 from filature.proxy.pages import Pages
 from filature.proxy.rates import RateLimiter
+from filature.proxy.reports import ReportDesk
 from filature.proxy.routes import Routes
 from filature.proxy.settings import ProxySettings
+from filature.proxy.tickets import TicketOffice
 from filature.proxy.upkeep import DEMO_ACCOUNT, Upkeep, open_demo_account
+from filature.proxy.workers import Workers
 from filature.relay.clock import CoarseClock
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
 from filature.relay.plane import DataPlane, OpenStreams
+from filature.relay.routing import Router
+from filature.relay.waiting import WaitingRoom
 from filature.store.data_dir import RunningProxy, admin_token, remove_note, write_note
 from filature.store.idempotency import Idempotency
 from filature.store.store import Store, wall_ms
@@ -39,6 +47,8 @@ from filature.telemetry.record import UsageRecord
 BACKLOG: Final = 4096
 ABORT_S: Final = 1.0
 """For connections that were aborted to be gone."""
+TICKET_MARGIN_S: Final = 600.0
+"""A ticket outlives the longest request by this: clocks differ."""
 COMMITS_S: Final = 1.0
 """For what is being committed when the grace for running answers is over."""
 
@@ -54,14 +64,12 @@ class Proxy:
         self._drain_s = limits.drain_s
         self._clock = CoarseClock(time.time)
         self._open = OpenStreams()
+        self._waiting = WaitingRoom()
         tls = _engine_tls(settings.engine_ca)
         key = settings.engine_key.get_secret_value() if settings.engine_key else None
         self.engines = EngineDirectory(
-            (
-                Engine(EngineAddress.parse(url), self._clock, limits, api_key=key, tls=tls)
-                for url in settings.engines
-            ),
-            self._clock,
+            Engine(EngineAddress.parse(url), self._clock, limits, api_key=key, tls=tls)
+            for url in settings.engines
         )
         quiet = settings.log_level in ("warning", "error")
         self._request_log = RequestLog(None if quiet else sys.stderr.buffer)
@@ -69,7 +77,7 @@ class Proxy:
         names = [engine.name for engine in self.engines.engines]
         self.metrics = Metrics(models=self.engines.models, engines=names)
         plane = DataPlane(
-            engines=self.engines,
+            router=Router(self._clock, random.randrange),  # nothing secret is drawn
             clock=self._clock,
             limits=limits,
             usage_when_unrequested=settings.usage_when_unrequested,
@@ -78,6 +86,7 @@ class Proxy:
             timer=time.perf_counter,
             open=self._open,
             metrics=self.metrics,
+            waiting=self._waiting,
         )
         self._plane = plane
         self.store: Store | None = None  # from start() to close()
@@ -96,6 +105,7 @@ class Proxy:
 
     def _each_tick(self, now: float) -> None:
         self._request_log.flush()
+        self._waiting.freed()  # a worker may have come
         metrics, engines = self.metrics, self.engines.engines
         metrics.open_streams = self._open.streams
         if self._downstream is not None:
@@ -114,8 +124,9 @@ class Proxy:
             metrics.ledger_transfers = writer.transfers
             metrics.ledger_holds = len(self.store.ledger.state.holds)
 
-    def _routes(self, store: Store) -> Routes:
+    def _routes(self, store: Store, ticket_key: bytes) -> Routes:
         settings, plane = self.settings, self._plane
+        boot = secrets.token_hex(8)
         keyless = DEMO_ACCOUNT if settings.serves_keyless else None
         idempotency = Idempotency(store.writer, wall_ms)
         self._admission = Admission(
@@ -126,9 +137,18 @@ class Proxy:
             rates=RateLimiter(store.spending, monotonic_s=lambda: self._clock.now, wall_ms=wall_ms),
             failures=FreeFailures(lambda: self._clock.now),
             clock=self._clock,
+            tickets=TicketOffice(ticket_key, boot, wall_ms, settings.request_s + TICKET_MARGIN_S),
             default_price=settings.default_price if settings.price_default else None,
             completion_tokens_default=settings.completion_tokens_default,
             request_s=settings.request_s,
+        )
+        self.workers = Workers(
+            self.engines,
+            self._clock,
+            plane.limits,
+            self.metrics,
+            wall_ms,
+            self._admission.sells,
         )
         self._upkeep = Upkeep(store, idempotency, self._admission, settings.usage_days)
         return Routes(
@@ -138,6 +158,9 @@ class Proxy:
             self._admission,
             idempotency,
             Pages(self.engines, store, self.usage, self._is_draining),
+            Control(
+                store.worker_tokens, self.workers, ReportDesk(store, ticket_key, boot, wall_ms)
+            ),
             cors_origins=settings.cors_origins,
             is_draining=self._is_draining,
         )
@@ -162,7 +185,7 @@ class Proxy:
         self.store = store = await Store.open(settings.database_url)
         if settings.serves_keyless:
             await open_demo_account(store.ledger, settings.demo_credit_nano)
-        routes = self._routes(store)
+        routes = self._routes(store, await store.secret("tickets"))
         await self._upkeep.begin()
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
         tls = _server_tls(settings.tls_cert, settings.tls_key)

@@ -11,7 +11,9 @@ from filature.errors import InternalError
 from filature.ledger.accounts import worker_account
 from filature.ledger.outcomes import Outcome as LedgerOutcome
 from filature.proxy.free_failures import FreeFailures
+from filature.proxy.offer import Offer
 from filature.proxy.rates import Slot
+from filature.proxy.tickets import TicketOffice
 from filature.relay.engines import Engine
 from filature.relay.outcome import Outcome
 from filature.request.quote import Quote
@@ -28,55 +30,89 @@ log = logging.getLogger(__name__)
 REVERSED: Final = "the commit did not come in time, and the client was told that it failed"
 
 
-class HeldGrant:
-    """See ``relay.settlement.Grant``. ``tariffs`` are by engine: what its coefficient makes of the price."""
+class Ends:
+    """What a grant ends at."""
 
-    __slots__ = (
-        "_account",
-        "_charged",
-        "_failures",
-        "_idempotency",
-        "_ledger",
-        "_record",
-        "_slot",
-        "_tariffs",
-        "claim",
-        "completion_tokens",
-        "header_lines",
-        "limit",
-        "model",
-        "prompt_tokens",
-    )
+    __slots__ = ("failures", "idempotency", "ledger", "tickets")
 
     def __init__(
         self,
         ledger: EmbeddedLedger,
         idempotency: Idempotency,
         failures: FreeFailures,
+        tickets: TicketOffice,
+    ) -> None:
+        self.ledger = ledger
+        self.idempotency = idempotency
+        self.failures = failures
+        self.tickets = tickets
+
+
+class HeldGrant:
+    """See ``relay.settlement.Grant``."""
+
+    __slots__ = (
+        "_charged",
+        "_failures",
+        "_idempotency",
+        "_ledger",
+        "_offer",
+        "_record",
+        "_slot",
+        "_tariffs",
+        "_tickets",
+        "account",
+        "claim",
+        "completion_tokens",
+        "engines",
+        "header_lines",
+        "limit",
+        "model",
+        "prefix",
+        "prompt_tokens",
+    )
+
+    def __init__(
+        self,
+        ends: Ends,
         slot: Slot | None,
         account: AccountId,
-        model: str,
         quote: Quote,
-        tariffs: dict[str, Tariff],
+        offer: Offer,
+        prefix: int,
     ) -> None:
-        self._ledger = ledger
-        self._idempotency = idempotency
-        self._failures = failures
+        self._ledger = ends.ledger
+        self._idempotency = ends.idempotency
+        self._failures = ends.failures
+        self._tickets = ends.tickets
         self._slot = slot
-        self._account = account
-        self._tariffs = tariffs
+        self._offer = offer
+        self._tariffs = offer.tariffs
         self._record: UsageRecord | None = None
         self._charged = Nano(0)
+        self.account = account
+        self.engines = offer.engines
+        self.prefix = prefix
         self.claim: Claim | None = None
         self.header_lines = b"" if slot is None else slot.header_lines
-        self.model = model
+        self.model = offer.price.model
         self.limit = quote.limit
         self.prompt_tokens = quote.prompt_tokens
         self.completion_tokens = quote.completion_tokens
 
-    def allows(self, engine: Engine) -> bool:
-        """Whether the client accepts the engine's price."""
-        return engine.name in self._tariffs
+    def coefficient(self, engine: Engine) -> int:
+        return self._tariffs[engine.name].coefficient
+
+    def ticket_line(self, engine: Engine, record: UsageRecord) -> bytes:
+        bounds = (self.prompt_tokens, self.completion_tokens)
+        return self._tickets.line(
+            record,
+            engine.name,
+            self.model,
+            self._tariffs[engine.name],
+            self._offer.price.fee_bp,
+            bounds,
+        )
 
     def tariff(self, engine: Engine) -> Tariff:
         return self._tariffs[engine.name]
@@ -118,9 +154,9 @@ class HeldGrant:
         if done is not LedgerOutcome.DONE:
             raise InternalError(f"the hold of {record.id} ended as {done}")
         if outcome == Outcome.COMPLETED and cost:
-            self._failures.succeeded(self._account)
+            self._failures.succeeded(self.account)
         elif outcome in _BROKE_ENGINES or (outcome == Outcome.CLIENT_GONE and not cost):
-            self._failures.failed(self._account)
+            self._failures.failed(self.account)
 
     def give_up(self) -> None:
         """The client was told that the answer failed since its commit did not come: it pays nothing."""

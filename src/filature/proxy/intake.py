@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from filature.answer.pricing import credits_text
 from filature.errors import Conflict, FilatureError, InvalidRequest
-from filature.proxy.admission import Admission, Offer, TooDear
+from filature.proxy.admission import Admission, TooDear
 from filature.proxy.callers import Caller
 from filature.proxy.deferred import Deferred
+from filature.proxy.offer import Offer
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.exchange import Exchange
 from filature.relay.http1 import RequestHead

@@ -1,9 +1,9 @@
 """What the proxy answers on which path. The API's requests go on to ``intake.py``, pages are ``pages.py``'s."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from filature.errors import (
     AuthenticationFailed,
@@ -15,6 +15,7 @@ from filature.errors import (
 )
 from filature.proxy.admission import Admission
 from filature.proxy.callers import Caller, Callers
+from filature.proxy.control import Control, WorkerRoute
 from filature.proxy.deferred import Deferred
 from filature.proxy.intake import Asked, Intake
 from filature.proxy.pages import Page, Pages
@@ -28,6 +29,7 @@ from filature.request.parse import parse_request
 from filature.store.idempotency import Idempotency
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
+from filature.wire.control import PREFIX
 from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 _CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
@@ -41,8 +43,8 @@ _PREFLIGHT_AGE_S: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What follows from a head alone; remembered with it. One of ``dialect`` and ``page`` is set,
-    neither for ``OPTIONS *``."""
+    """What follows from a head alone; remembered with it. One of ``dialect``, ``page`` and ``worker`` is
+    set, none for ``OPTIONS *``."""
 
     dialect: Dialect | None
     page: Page | None
@@ -51,12 +53,14 @@ class _Route:
     client_request_id: str | None
     lines: bytes
     """Of every answer to this head."""
+    worker: WorkerRoute | None = None
+    """Of a request that a worker makes."""
 
 
 class Routes:
     """The service that client connections are given (``relay.downstream.Service``)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that answers is reached from here
         self,
         plane: DataPlane,
         request_limits: RequestLimits,
@@ -64,6 +68,7 @@ class Routes:
         admission: Admission,
         idempotency: Idempotency,
         pages: Pages,
+        control: Control,
         *,
         cors_origins: list[str],
         is_draining: Callable[[], bool],
@@ -74,6 +79,7 @@ class Routes:
         self._admission = admission
         self._intake = Intake(plane, admission, idempotency, self._refuse_asked)
         self._pages = pages
+        self._control = control
         self._origins = frozenset(origin.encode("latin-1") for origin in cors_origins)
         self._ids = RequestIds(plane.wall)
         self._is_draining = is_draining
@@ -96,6 +102,8 @@ class Routes:
             self._serve_dialect(connection, head, route, route.dialect, body)
         elif route.page is not None:
             self._serve_page(connection, head, route, route.page)
+        elif route.worker is not None:
+            self._serve_worker(connection, head, route.worker, body)
 
     def refuse(
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
@@ -115,6 +123,10 @@ class Routes:
     def _route(self, head: RequestHead) -> _Route:
         """Raises NotFound, MethodNotAllowed, AuthenticationFailed or InvalidRequest."""
         path, method = head.path, head.method
+        if path.startswith(PREFIX):
+            worker = self._control.find(head)
+            if worker is not None:
+                return _Route(None, None, None, None, b"", worker)
         dialect = DIALECT_BY_PATH.get(path)
         page = None
         if dialect is not None:
@@ -194,12 +206,51 @@ class Routes:
             record.outcome = Outcome.NO_ENGINE
         self._plane.record(record)
 
-    # pages
+    # pages and workers
+
+    def _serve_worker(
+        self, connection: DownstreamConnection, head: RequestHead, worker: WorkerRoute, body: bytes
+    ) -> None:
+        def answer() -> bytes | Coroutine[Any, Any, bytes]:
+            self._control.check(worker)
+            if self._is_draining():
+                raise Unavailable("This server is shutting down.", code="draining")
+            endpoint = worker.endpoint
+            return b"" if endpoint is None else endpoint(worker.token, body)
+
+        lines = self._header_lines(head, self._ids.next())
+        try:
+            given = answer()
+        except FilatureError as error:
+            self._answer_error(connection, head, error, None, lines)
+            return
+        if worker.endpoint is None:
+            self._control.turn_round(worker, connection)
+        else:
+            self._show(connection, head, lines, given)
 
     def _serve_page(
         self, connection: DownstreamConnection, head: RequestHead, route: _Route, page: Page
     ) -> None:
         lines = self._header_lines(head, self._ids.next())
+        caller = route.caller
+        if caller is not None and not self._callers.is_valid(caller):
+            caller = None  # some pages are for everybody
+        try:
+            body = page(head, caller)
+        except FilatureError as error:
+            self._answer_error(connection, head, error, None, lines)
+            return
+        self._show(connection, head, lines, body)
+
+    def _show(
+        self,
+        connection: DownstreamConnection,
+        head: RequestHead,
+        lines: bytes,
+        body: bytes | Coroutine[Any, Any, bytes],
+    ) -> None:
+        """A JSON body, now or when it is there."""
 
         def show(body: bytes) -> None:
             keep_alive = head.keep_alive and not connection.closes
@@ -218,14 +269,6 @@ class Routes:
         def fail(error: FilatureError) -> None:
             self._answer_error(connection, head, error, None, lines)
 
-        caller = route.caller
-        if caller is not None and not self._callers.is_valid(caller):
-            caller = None  # some pages are for everybody
-        try:
-            body = page(head, caller)
-        except FilatureError as error:
-            fail(error)
-            return
         if isinstance(body, bytes):
             show(body)
         else:

@@ -26,9 +26,10 @@ def account(
     record.events = answer.content_events
     record.unprocessed_bytes = answer.unprocessed_bytes
     tariff = answer.policy.tariff
-    if tariff is None:  # the dialect is not metered
+    if not answer.is_metered:
         return
-    record.coefficient = tariff.coefficient
+    if tariff is not None:
+        record.coefficient = tariff.coefficient
     if not answer.progress and outcome is not Outcome.COMPLETED:
         return
     usage = answer.usage
@@ -37,7 +38,7 @@ def account(
     record.completion = usage.completion
     record.reasoning = usage.reasoning
     record.estimated = usage.estimated
-    if outcome.is_charged:
+    if outcome.is_charged and tariff is not None:
         record.prompt_cost, record.completion_cost, record.total_cost = cost_of(usage, tariff)
     if outcome is Outcome.COMPLETED and model is not None and answer.mode == "events":
         _learn_ratio(model, usage, answer.content_bytes)

@@ -234,6 +234,16 @@ class DownstreamConnection:
             self._reading_paused = False
             self.transport.resume_reading()
 
+    def hand_over(self) -> asyncio.Transport | None:
+        """Give the transport away: whoever takes it sets its own protocol. None: it is closed, or the client
+        went on before it was answered."""
+        self._plane.connections.discard(self)
+        self.deadline = NEVER
+        if self._buffer or self.transport.is_closing():
+            self.transport.abort()
+            return None
+        return self.transport
+
     def close_if_idle(self) -> None:
         if not self.busy and self._head is None and not self._buffer.strip(b"\r\n"):
             self._shut()

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,8 +16,8 @@ from filature.wire.dialect import Dialect
 SET_ASIDE_S: Final = 1.0
 """After its first failure; doubled with each further one, up to the next."""
 SET_ASIDE_MAX_S: Final = 30.0
-
-
+_MEAN_WEIGHT: Final = 0.1
+"""Of a new answer in an engine's running mean of seconds."""
 COUNTING_MAX: Final = 8
 """Prompts that one engine is counting at once; others wait for theirs."""
 
@@ -97,13 +97,19 @@ class ServedModel:
     upstream_name: str
     context_length: int | None = None
     created: int = 0
+    coefficient: int | None = None
+    """Thousandths of the model's price, where its seller names it; None: the operator's for the engine."""
     abilities: Abilities = field(default_factory=Abilities)
     bytes_per_token: float = 4.0
     """Of completion text, as seen so far."""
 
 
 class Engine:
-    """One engine: its connections, its models, how busy it is and whether it failed of late."""
+    """One engine, or a worker that stands before one: its connections, its models, how busy it is and
+    whether it failed of late.
+
+    ``pool`` is how it is reached; None: by connections to its address.
+    """
 
     def __init__(
         self,
@@ -113,10 +119,17 @@ class Engine:
         *,
         api_key: str | None = None,
         tls: ssl.SSLContext | None = None,
+        pool: UpstreamPool | None = None,
     ) -> None:
         self.address = address
         self.name = address.url
+        self.is_remote = pool is not None
+        """A worker of the network: somebody else's."""
         self.running = 0
+        self.capacity: int | None = None
+        """Requests that it takes at once; None: any number."""
+        self.full_until = 0.0  # it said that it takes no more
+        self.mean_s = 0.0  # of its answers, as measured
         self.failures = 0  # in a row
         self.set_aside_until = 0.0
         self.reachable = False
@@ -124,9 +137,8 @@ class Engine:
         self.models: dict[str, ServedModel] = {
             alias: ServedModel(upstream) for alias, upstream in address.named_models.items()
         }
-        self.pool = UpstreamPool(
-            Origin(address.host, address.port, tls if address.tls else None), clock, limits
-        )
+        origin = Origin(address.host, address.port, tls if address.tls else None)
+        self.pool = UpstreamPool(origin, clock, limits) if pool is None else pool
         host = f"[{address.host}]" if ":" in address.host else address.host
         authority = host if address.port == address.default_port else f"{host}:{address.port}"
         fixed = f"host: {authority}\r\naccept-encoding: identity\r\n"
@@ -167,35 +179,24 @@ class Engine:
         self.failures = min(self.failures + 1, 16)
         self.set_aside_until = now + pause
 
-    def succeeded(self) -> None:
+    def succeeded(self, seconds: float) -> None:
+        """It gave a whole answer, and took so long for it."""
         self.failures = 0
         self.set_aside_until = 0.0
+        mean = self.mean_s
+        self.mean_s = mean + _MEAN_WEIGHT * (seconds - mean) if mean else seconds
+
+    def has_room(self, now: float) -> bool:
+        """Whether one more request may be sent to it."""
+        capacity = self.capacity
+        return (capacity is None or self.running < capacity) and self.full_until <= now
 
 
 class EngineDirectory:
-    """All engines of the process."""
+    """All engines of the process. Which one a request goes to is decided in ``routing``."""
 
-    def __init__(self, engines: Iterable[Engine], clock: CoarseClock) -> None:
+    def __init__(self, engines: Iterable[Engine]) -> None:
         self.engines = list(engines)
-        self._clock = clock
-
-    def pick(self, model: str, tried: list[Engine], allows: Callable[[Engine], bool]) -> Engine:
-        """The least busy engine that serves ``model``, is allowed and was not tried; one that failed of
-        late only when there is no other.
-
-        Raises ModelNotFound when no engine serves the model, Unavailable when all were tried.
-        """
-        best: Engine | None = None
-        best_rank = (False, 0)
-        now = self._clock.now
-        for engine in self.engines:
-            if model in engine.models and engine not in tried and allows(engine):
-                rank = (engine.set_aside_until > now, engine.running)
-                if best is None or rank < best_rank:
-                    best, best_rank = engine, rank
-        if best is None:
-            raise self.nobody(model)
-        return best
 
     def nobody(self, model: str) -> FilatureError:
         """Why no engine can be had for ``model``."""

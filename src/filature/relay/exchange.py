@@ -16,7 +16,6 @@ from filature.errors import (
     EngineRefused,
     EngineTimeout,
     FilatureError,
-    ModelNotFound,
     RequestError,
     Unavailable,
 )
@@ -32,7 +31,7 @@ from filature.relay.deadlines import (
     PING,
     REQUEST_OVER,
 )
-from filature.relay.downstream import DownstreamConnection
+from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.ending import draining
 from filature.relay.engines import Engine
 from filature.relay.http1 import RequestHead, ResponseHead
@@ -53,6 +52,10 @@ _EVENTS_PER_TOKEN_MAX: Final = 2
 _EVENTS_MORE: Final = 64
 """Events with content, beside those that the allowed tokens explain, before an engine is stopped."""
 _PING: Final = b": \n\n"
+BUSY_HEADER: Final = b"x-filature-busy"
+"""On a worker's 503: it is full, and nothing is wrong."""
+BUSY_S: Final = 0.5
+"""For which a worker that said so is not asked again."""
 _CLIENT_CLOSED: Final = 499
 """The status in the record of an answer that nobody was there to take; nginx's number."""
 
@@ -63,6 +66,7 @@ class Exchange(ClientSide):
     """One request. Made by the service, told of events by both connections."""
 
     __slots__ = (
+        "_asked_at",
         "_collected",
         "_collected_bytes",
         "_engine",
@@ -70,6 +74,7 @@ class Exchange(ClientSide):
         "_last_error",
         "_reads",
         "_status",
+        "_waits_until",
     )
 
     def __init__(
@@ -90,6 +95,8 @@ class Exchange(ClientSide):
         self._status = 0  # of the engine's answer; 0 until its head came
         self._reads = 0  # those that were not simply the next chunk of an event stream
         self._last_error: EngineError | None = None
+        self._asked_at = 0.0
+        self._waits_until = NEVER  # for an engine to have room
 
     def start(self) -> None:
         self._connection.exchange = self
@@ -98,12 +105,43 @@ class Exchange(ClientSide):
     # towards the engine
 
     def _try_next_engine(self) -> None:
-        plane, request, grant = self._plane, self._request, self._grant
-        try:
-            engine = plane.engines.pick(grant.model, self._tried, grant.allows)
-        except (ModelNotFound, Unavailable) as error:
-            self._fail_for_good(self._last_error or error)
+        """Ask one that was not tried, or wait until one has room."""
+        waiting, grant = self._plane.waiting, self._grant
+        if waiting.waits_for(grant.model):
+            self._wait()
+            waiting.freed()
+        elif not self.try_again():
+            self._wait()
+
+    def _wait(self) -> None:
+        plane, grant = self._plane, self._grant
+        if not plane.waiting.enter(grant.model, grant.account, self):
+            plane.metrics.limit_reached("waiting_max")
+            text = f"Every worker that serves {grant.model!r} is busy, and too many requests wait."
+            self._fail_for_good(Unavailable(text, code="no_capacity"))
             return
+        self._waits_until = plane.clock.now + plane.limits.wait_s
+        self._schedule()
+
+    def _leave_queue(self) -> None:
+        self._waits_until = NEVER
+        self._plane.waiting.leave(self._grant.model, self._grant.account, self)
+
+    def try_again(self) -> bool:
+        """Ask an engine that has room; False: there is none now."""
+        try:
+            engine = self._plane.router.pick(self._grant, self._tried)
+        except Unavailable as error:
+            self._fail_for_good(self._last_error or error)
+            return True
+        if engine is None:
+            return False
+        self._waits_until = NEVER
+        self._ask(engine)
+        return True
+
+    def _ask(self, engine: Engine) -> None:
+        plane, request, grant = self._plane, self._request, self._grant
         model = engine.models[grant.model]
         body = body_for_engine(
             request,
@@ -111,6 +149,7 @@ class Exchange(ClientSide):
             include_usage=model.abilities.include_usage,
             continuous_usage=model.abilities.continuous_usage,
             max_tokens=grant.limit,
+            for_network=engine.is_remote,
         )
         self._engine, self._model = engine, model
         self._tried.append(engine)
@@ -123,6 +162,9 @@ class Exchange(ClientSide):
         lines = head.engine_lines
         if lines is None:
             lines = head.engine_lines = _lines_for_engine(head)
+        if engine.is_remote:
+            lines += grant.ticket_line(engine, self._record)
+        self._asked_at = plane.timer()
         request_id = self._record.id.encode("ascii")
         engine.pool.send(self, engine.post(request.dialect, request_id, lines, body))
 
@@ -132,6 +174,7 @@ class Exchange(ClientSide):
         self._engine = self._upstream = None
         if engine is not None:
             engine.running -= 1
+            self._plane.waiting.freed()
             if cancel:
                 engine.pool.cancel(self)
                 if upstream is not None:
@@ -148,7 +191,9 @@ class Exchange(ClientSide):
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
         self._deadlines.enter(ANSWERING, self._plane.clock.now)
-        if head.status != 200:
+        if head.status == 503 and BUSY_HEADER in head.headers:
+            self._on_busy()
+        elif head.status != 200:
             self._collected.clear()
             self._collected_bytes = 0
         elif head.headers.get(b"content-encoding", b"identity") != b"identity":
@@ -156,6 +201,13 @@ class Exchange(ClientSide):
         else:
             self._content_type = head.content_type or b"application/octet-stream"
             self._answer = self._postprocessor()
+
+    def _on_busy(self) -> None:
+        """The worker has no room, whatever it told before: no failure, and no try."""
+        engine = self._tried.pop()
+        engine.full_until = self._plane.clock.now + BUSY_S
+        self._drop_engine(cancel=True)
+        self._try_next_engine()
 
     def _postprocessor(self) -> AnswerPostprocessor:
         plane, request, model, grant = self._plane, self._request, self._model, self._grant
@@ -257,7 +309,7 @@ class Exchange(ClientSide):
             log.warning("engine %s claims more than is possible: %s", engine.name, self._record.id)
             self._plane.metrics.engine_failed(engine.name, "engine_exceeded")
         else:
-            engine.succeeded()
+            engine.succeeded(self._plane.timer() - self._asked_at)
         self._finish(answer, tail)
 
     def _was_complete(self) -> bool:
@@ -335,6 +387,7 @@ class Exchange(ClientSide):
     # from the client (Answering)
 
     def client_gone(self) -> None:
+        self._leave_queue()
         self._drop_engine(cancel=True)
         self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
 
@@ -349,6 +402,7 @@ class Exchange(ClientSide):
             self._upstream.resume_reading()
 
     def drain(self) -> None:
+        self._leave_queue()
         self._drop_engine(cancel=True)
         if not self._was_complete():
             self._fail(draining(), Outcome.DRAINED)
@@ -359,7 +413,13 @@ class Exchange(ClientSide):
 
     def tick(self, now: float) -> None:
         """A deadline may have passed: do what is due, and set the next."""
-        if self._goes_on_too_long():
+        if self._waits_until < NEVER:
+            self._deadlines.enter(ASKING, now)  # no engine is silent yet
+        if now >= self._waits_until:
+            self._leave_queue()
+            text = f"Every worker that serves {self._grant.model!r} is busy."
+            self._fail_for_good(self._last_error or Unavailable(text, code="no_capacity"))
+        elif self._goes_on_too_long():
             self._engine_failed(EngineFailed("The engine went on past the tokens it was allowed."))
         else:
             self._do_what_is_due(now)
@@ -408,6 +468,7 @@ class Exchange(ClientSide):
         return self._reads if answer is None or self._is_shapeless else answer.progress
 
     def _out_of_time(self) -> None:
+        self._leave_queue()
         self._drop_engine(cancel=True)
         if self._was_complete():
             return

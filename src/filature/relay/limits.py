@@ -37,6 +37,10 @@ class RelayLimits:
     """From the request's last byte to the answer's head: a long prefill is legal."""
     progress_s: float = 60.0
     """Without data of the answer while we are reading; a comment is not data."""
+    wait_s: float = 30.0
+    """For an engine to have room."""
+    sign_s: float | None = None
+    """For a worker's sign of life after a request; None: an engine gives none."""
     request_s: float = 3600.0
     """For the whole of a request."""
     hold_s: float = 15.0

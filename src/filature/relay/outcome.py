@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-_CHARGED: Final = ("completed", "client_gone", "client_stalled", "client_timeout")
+_CHARGED: Final = ("completed", "client_gone", "client_stalled", "client_timeout", "reported")
 
 
 class Outcome(StrEnum):
@@ -26,6 +26,8 @@ class Outcome(StrEnum):
     DRAINED = "drained"
     NOT_SETTLED = "not_settled"
     """Complete, but its charge could not be stored in time: the client was told that it failed."""
+    REPORTED = "reported"
+    """The proxy died in the middle of it, and the worker's report said what was used."""
     REPLAYED = "replayed"
     """The answer of an earlier request with the same Idempotency-Key was given again."""
 

@@ -8,8 +8,9 @@ from typing import Final, Literal
 from filature.answer.policy import AnswerPolicy
 from filature.answer.pricing import Tariff
 from filature.relay.clock import CoarseClock
-from filature.relay.engines import EngineDirectory
 from filature.relay.limits import RelayLimits
+from filature.relay.routing import Router
+from filature.relay.waiting import WaitingRoom
 from filature.request.parse import ParsedRequest
 from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
@@ -55,7 +56,7 @@ class OpenStreams:
 class DataPlane:
     """The exchanges' surroundings; made once, in the role's composition root."""
 
-    engines: EngineDirectory
+    router: Router
     clock: CoarseClock
     limits: RelayLimits
     usage_when_unrequested: Literal["comment", "hide", "send"]
@@ -66,10 +67,11 @@ class DataPlane:
     """A monotonic time in seconds, of high resolution."""
     open: OpenStreams
     metrics: Metrics
+    waiting: WaitingRoom
     _policies: dict[tuple[int, int], AnswerPolicy] = field(default_factory=dict)
 
     def policy(
-        self, request: ParsedRequest, tariff: Tariff, *, hold_until_content: bool
+        self, request: ParsedRequest, tariff: Tariff | None, *, hold_until_content: bool
     ) -> AnswerPolicy:
         """How an answer to ``request`` is shown, at the prices of ``tariff``. Each is made once."""
         dialect = request.dialect

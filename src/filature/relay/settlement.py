@@ -1,6 +1,6 @@
 """What an exchange is given by admission: what the request may cost, and where its end is settled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from filature.answer.pricing import Tariff
@@ -16,6 +16,18 @@ class Grant(Protocol):
         """The name by which engines are looked for: what an alias stands for."""
 
     @property
+    def account(self) -> str:
+        """Among whose requests it waits for its turn."""
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Those whose price is one that the client accepts."""
+
+    @property
+    def prefix(self) -> int:
+        """Equal for requests that begin alike; 0: for none."""
+
+    @property
     def limit(self) -> int | None:
         """Completion tokens of each choice, to be given to the engine; None: the body stays as it is."""
 
@@ -27,11 +39,14 @@ class Grant(Protocol):
     def completion_tokens(self) -> int:
         """The most that is charged, over all choices."""
 
-    def allows(self, engine: Engine) -> bool:
-        """Whether the engine's price is one that the client accepts."""
+    def coefficient(self, engine: Engine) -> int:
+        """Thousandths of the model's price that the engine asks for."""
 
-    def tariff(self, engine: Engine) -> Tariff:
-        """What an answer of the engine costs."""
+    def ticket_line(self, engine: Engine, record: UsageRecord) -> bytes:
+        """The header line by which a worker of the network is told what it will be paid for."""
+
+    def tariff(self, engine: Engine) -> Tariff | None:
+        """What an answer of the engine costs; None: that is not ours to know."""
 
     def end(
         self,

@@ -59,6 +59,9 @@ class UpstreamPool:
         self.heads = HeadCache(parse_response_head)
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
+        self._awaited: list[
+            tuple[float, UpstreamConnection]
+        ] = []  # until when each has to give a sign
         self._connecting: dict[Caller, asyncio.Task[None]] = {}
         self._closed = False
         self.open_connections = 0
@@ -84,6 +87,10 @@ class UpstreamPool:
         task = self._connecting.pop(caller, None)
         if task is not None:
             task.cancel()
+
+    def await_sign(self, connection: "UpstreamConnection") -> None:
+        """Something has to come on it within ``limits.sign_s``."""
+        self._awaited.append((self._clock.now + (self.limits.sign_s or 0.0), connection))
 
     def keep(self, connection: "UpstreamConnection") -> None:
         """Take back a connection whose answer ended properly."""
@@ -125,6 +132,8 @@ class UpstreamPool:
             connection.send(caller, request, reused=False)
 
     def _close_stale(self, now: float) -> None:
+        while self._awaited and self._awaited[0][0] <= now:
+            self._awaited.pop(0)[1].gave_no_sign()
         oldest_kept = now - self.limits.upstream_idle_s
         while self._idle and self._idle[0].idle_since < oldest_kept:
             self._idle.pop(0).transport.close()
@@ -135,6 +144,7 @@ class UpstreamConnection:
 
     __slots__ = (
         "_answer",
+        "_awaits_sign",
         "_buffer",
         "_caller",
         "_decoder",
@@ -159,6 +169,7 @@ class UpstreamConnection:
         self._request: bytes | None = None  # kept while it may have to be sent once more
         self._answer: AnswerPostprocessor | None = None  # the events of a spliced stream go here
         self._write: Callable[[bytes], None] | None = None
+        self._awaits_sign = False  # nothing came since the request, and something should soon
         self.idle_since = 0.0
 
     # for the caller
@@ -166,8 +177,16 @@ class UpstreamConnection:
     def send(self, caller: Caller, request: bytes, *, reused: bool) -> None:
         self._caller = caller
         self._request = request if reused else None
+        if self._pool.limits.sign_s is not None:
+            self._awaits_sign = True
+            self._pool.await_sign(self)
         caller.on_connected(self)
         self.transport.write(request)
+
+    def gave_no_sign(self) -> None:
+        """The pool's judgement, after ``limits.sign_s``: the connection is dead, whatever TCP thinks."""
+        if self._awaits_sign:
+            self.transport.abort()
 
     def splice(self, answer: AnswerPostprocessor, write: Callable[[bytes], None]) -> None:
         """From here to the answer's end: chunks in which ``answer`` knows every event go straight
@@ -186,6 +205,7 @@ class UpstreamConnection:
     def cancel(self) -> None:
         """Drop the call: the engine sees the connection close, and the caller hears no more."""
         self._caller = self._answer = self._write = None
+        self._awaits_sign = False
         self.transport.abort()
 
     # asyncio.Protocol
@@ -243,6 +263,7 @@ class UpstreamConnection:
 
     def _on_head_bytes(self, data: bytes) -> None:
         self._request = None
+        self._awaits_sign = False
         if self._buffer:
             data = self._buffer + data
         while True:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from filature.request.anthropic import BUDGET_MIN
+from filature.request.boundary import DROPPED_FIELDS
 from filature.request.cocoon import COCOON_FIELDS
 from filature.request.json_body import key_text
 from filature.request.parse import ParsedRequest
@@ -42,6 +43,7 @@ def body_for_engine(
     include_usage: bool,
     continuous_usage: bool,
     max_tokens: int | None = None,
+    for_network: bool = False,
 ) -> bytes:
     """The body for an engine; ``request.body`` itself when nothing has to change.
 
@@ -49,6 +51,7 @@ def body_for_engine(
     what its streams can do: a chat or completions stream asks for just that, whatever its client
     asked, and has no ``stream_options`` when nothing is left in them. ``max_tokens`` is the most that
     each choice may come to: what asks for more is lowered to it, and it is set where nothing is asked.
+    ``for_network``: what a worker of the network is not told is taken out.
     """
     values: Values = {}
     removed: set[str] = set()
@@ -63,6 +66,8 @@ def body_for_engine(
         _cap_tokens(request, values, cap)
     if request.has_cocoon_fields:
         removed |= COCOON_FIELDS.intersection(request.fields)
+    if for_network and not DROPPED_FIELDS.isdisjoint(request.fields):
+        removed |= DROPPED_FIELDS.intersection(request.fields)
     if not values and not removed:
         return request.body
     replaces = not request.fields.keys().isdisjoint(values)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,6 +23,8 @@ SQLITE_BUSY_MS: Final = 5000
 CONNECT_S: Final = 5
 STATEMENT_MS: Final = 30_000
 """For one statement on PostgreSQL."""
+LOCK_WAIT_S: Final = 2.0
+LOCK_LOOK_S: Final = 0.05
 _WRITER_LOCK: Final = 0x66696C61
 """The number of the advisory lock that a PostgreSQL database's only writer holds."""
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -114,13 +117,21 @@ class WriterLock:
 
 
 def take_session_lock(database: Database, connection: Any) -> None:
-    """PostgreSQL's part of ``WriterLock``, on the driver's own connection. Raises StoreError."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (_WRITER_LOCK,))
-        (taken,) = cursor.fetchone()
-    connection.commit()
-    if not taken:
-        raise in_use(database, "another session")
+    """PostgreSQL's part of ``WriterLock``, on the driver's own connection. Raises StoreError.
+
+    Waits up to LOCK_WAIT_S: the server takes a moment to see that the process before this one is gone.
+    """
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_WRITER_LOCK,))
+            (taken,) = cursor.fetchone()
+        connection.commit()
+        if taken:
+            return
+        if time.monotonic() >= end:
+            raise in_use(database, "another session")
+        time.sleep(LOCK_LOOK_S)
 
 
 def in_use(database: Database, holder: str) -> StoreError:

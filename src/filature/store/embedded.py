@@ -157,6 +157,10 @@ class EmbeddedLedger:
         self._keep(usage, None)
         return outcome
 
+    def note(self, usage: UsageRow) -> None:
+        """Store a record with which no money of a client moves."""
+        self._keep(usage, None)
+
     def _keep(self, usage: UsageRow, committed: Committed | None) -> None:
         pending = self._writer.pending
         pending.usage[usage.id] = usage

@@ -84,6 +84,8 @@ class PriceBook:
         self._tariffs: dict[tuple[str, int, int], Tariff] = {}
         self.aliases: dict[str, str] = {}
         """What clients may call a model, and the model. To be read only."""
+        self.changes = 0
+        """Grows with each change of what is in force."""
 
     @classmethod
     async def load(cls, reader: Reader, writer: GroupWriter, wall_ms: Callable[[], int]) -> Self:
@@ -148,6 +150,7 @@ class PriceBook:
                 )
             price = await self._writer.call(lambda connection: _insert_price(connection, wanted))
             self._prices[model] = price
+            self.changes += 1
         return price
 
     async def withdraw(self, model: str) -> None:
@@ -158,6 +161,7 @@ class PriceBook:
             now_ms = self._wall_ms()
             await self._writer.call(lambda connection: _withdraw(connection, model, now_ms))
             del self._prices[model]
+            self.changes += 1
 
     def tariff(self, price: ModelPrice, coefficient: int) -> Tariff:
         """The price at a coefficient; the same object for the same version."""
@@ -191,6 +195,7 @@ class PriceBook:
                 raise InvalidRequest(f"{model!r} is an alias; name the model.", param="model")
             await self._writer.call(lambda connection: _set_alias(connection, alias, model))
             self.aliases[alias] = model
+            self.changes += 1
 
     async def remove_alias(self, alias: str) -> None:
         """Raises NotFound."""
@@ -201,6 +206,7 @@ class PriceBook:
                 )
             await self._writer.execute(delete(aliases).where(aliases.c.alias == alias))
             del self.aliases[alias]
+            self.changes += 1
 
     # coefficients
 
@@ -228,6 +234,7 @@ class PriceBook:
                 lambda connection: _set_coefficient(connection, engine, model, coefficient)
             )
             self._coefficients[engine, model] = coefficient
+            self.changes += 1
 
 
 def _check_name(name: str, param: str) -> None:

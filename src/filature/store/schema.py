@@ -116,6 +116,27 @@ key_spending: Final = Table(
     PrimaryKeyConstraint("key_id", "period"),
 )
 
+worker_tokens: Final = Table(
+    "worker_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of the token
+    Column("hint", Text, nullable=False),  # its last characters
+    Column("worker", Text, nullable=False),  # NAME of the account worker:NAME
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Column("models", Text),  # JSON array; NULL: all
+    UniqueConstraint("digest"),
+)
+
+kept_secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
 tariffs: Final = Table(
     "tariffs",
     metadata,

@@ -15,7 +15,9 @@ from filature.store.ledger_rows import read_accounts
 from filature.store.prices import PriceBook
 from filature.store.reader import Reader
 from filature.store.schema import ledger_accounts
+from filature.store.secrets_kept import kept_secret
 from filature.store.usage import UsageLog
+from filature.store.worker_tokens import WorkerTokens
 from filature.store.writer import GroupWriter
 
 
@@ -35,6 +37,7 @@ class Store:
         ledger: EmbeddedLedger,
         keys: KeyRing,
         prices: PriceBook,
+        worker_tokens: WorkerTokens,
         spending: dict[tuple[str, str], int],
     ) -> None:
         self.database = database
@@ -43,6 +46,7 @@ class Store:
         self.ledger = ledger
         self.keys = keys
         self.prices = prices
+        self.worker_tokens = worker_tokens
         self.spending = spending
         """What keys with a budget spent, by key and period, when it was opened."""
         self.usage = UsageLog(reader, writer)
@@ -65,13 +69,21 @@ class Store:
             )
             keys = await KeyRing.load(reader, writer, clock)
             prices = await PriceBook.load(reader, writer, clock)
+            worker_tokens = await WorkerTokens.load(reader, writer, clock)
             spending = await reader.read(read_spending)
         except BaseException:
             await writer.close()
             reader.close()
             database.close()
             raise
-        return cls(database, writer, reader, ledger, keys, prices, spending)
+        return cls(database, writer, reader, ledger, keys, prices, worker_tokens, spending)
+
+    async def secret(self, name: str) -> bytes:
+        """32 random bytes, made when ``name`` is first asked for, and the same ever after.
+
+        Raises StoreError; asked again it answers with what was stored meanwhile.
+        """
+        return await kept_secret(self.writer, name)
 
     async def close(self) -> None:
         """Commit what waits, and let others have the database."""

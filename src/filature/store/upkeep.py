@@ -287,13 +287,28 @@ def _leave_no_log(path: Path) -> None:
 
 
 def _restore_dump(path: Path, database: Database, *, force: bool) -> None:
-    if not force:
-        with _told(database), database.engine.connect() as connection:
+    with _told(database), database.engine.connect() as connection:
+        if not force:
             _must_be_empty(connection, database)
+        before = _tables_there(connection)
     options = ["--clean", "--if-exists", "--exit-on-error", "--single-transaction", "--no-owner"]
     _run("pg_restore", database, [*options, "--no-privileges", str(path)])
+    with _told(database), database.engine.begin() as connection:
+        not_in_backup = {name for name, _ in before & _tables_there(connection)}
+        for table in reversed(metadata.sorted_tables):
+            if table.name in not_in_backup:  # of a later schema: an upgrade makes it anew
+                table.drop(connection)
     with _told(database), database.engine.connect() as connection:
         _must_be_sound(connection, f"the ledger in {database.name}")
+
+
+def _tables_there(connection: Connection) -> set[tuple[str, int]]:
+    """PostgreSQL's number of each of our tables; one that is made anew has another."""
+    query = text(
+        "SELECT relname, oid FROM pg_class "
+        "WHERE relkind = 'r' AND relname = ANY(:names) AND pg_table_is_visible(oid)"
+    )
+    return {(row.relname, row.oid) for row in connection.execute(query, {"names": list(_TABLES)})}
 
 
 def _run(program: str, database: Database, options: list[str], *, into: Path | None = None) -> None:

@@ -36,7 +36,7 @@ class GroupWriter:
 
     def __init__(self, database: Database, wall_ms: Callable[[], int]) -> None:
         self._database = database
-        self._wall_ms = wall_ms
+        self.wall_ms = wall_ms
         self._lock = WriterLock(database)
         self._statements = Statements(database.kind)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -115,7 +115,7 @@ class GroupWriter:
         self._write(batch, again=False)
 
     def _write(self, batch: Batch, *, again: bool) -> None:
-        rows = rows_of(batch, self._statements, self._wall_ms())
+        rows = rows_of(batch, self._statements, self.wall_ms())
         self._jobs.put(lambda: self._commit(batch, rows, again=again))
 
     def _on_committed(self, batch: Batch) -> None:

@@ -178,6 +178,11 @@ class Metrics(Collector):
         if record.unprocessed_bytes:
             series.unprocessed += record.unprocessed_bytes
 
+    def know_engine(self, engine: str) -> None:
+        """Let an engine have series of its own, as long as there is room."""
+        if len(self._engines) < LABEL_VALUES_MAX:
+            self._engines.add(engine)
+
     def engine_failed(self, engine: str, reason: str) -> None:
         """Count one failed try of an engine. ``reason`` is one of a fixed set of names."""
         key = (engine if engine in self._engines else OTHER, reason)

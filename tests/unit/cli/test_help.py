@@ -11,6 +11,7 @@ import filature
 COMMANDS = {
     "account": {"create", "list", "show", "top-up", "refund", "payout"},
     "key": {"create", "list", "revoke"},
+    "worker-token": {"create", "list", "revoke"},
     "price": {"show", "set", "withdraw", "import", "alias", "unalias", "coefficient"},
     "usage": {"list", "show", "sum"},
     "ledger": {"check", "export", "balance", "correct"},

@@ -5,11 +5,11 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect, select, text
 
 from filature.store.database import Database
-from filature.store.migrations.versions import v0001_accounts
-from filature.store.schema import metadata
+from filature.store.migrations.versions import v0001_accounts, v0002_worker_tokens
+from filature.store.schema import aliases, metadata
 
 
 def differences(database: Database) -> list[Any]:
@@ -38,11 +38,30 @@ def test_the_checks_of_the_schema_are_there(empty_database_url: str) -> None:
     database.close()
 
 
-def test_the_first_can_be_undone(empty_database_url: str) -> None:
+def test_each_can_be_undone(empty_database_url: str) -> None:
     database = Database(empty_database_url)
     database.upgrade()
     with database.engine.begin() as connection:
         with Operations.context(MigrationContext.configure(connection)):
+            v0002_worker_tokens.downgrade()
+            left = set(inspect(connection).get_table_names())
+            assert left == {*metadata.tables, "alembic_version"} - {"worker_tokens", "secrets"}
             v0001_accounts.downgrade()
         assert inspect(connection).get_table_names() == ["alembic_version"]
+    database.close()
+
+
+def test_a_database_of_the_first_version_keeps_its_rows(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    database.upgrade()
+    with database.engine.begin() as connection:
+        with Operations.context(MigrationContext.configure(connection)):
+            v0002_worker_tokens.downgrade()
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(insert(aliases).values(alias="a", model="m"))
+    assert differences(database)
+    database.upgrade()
+    assert differences(database) == []
+    with database.engine.connect() as connection:
+        assert connection.execute(select(aliases)).all() == [("a", "m")]
     database.close()

@@ -40,6 +40,8 @@ async def fill(url: str) -> Tables:
         await store.ledger.run(OpenAccount(ALICE))
         await store.ledger.run(TopUp(TransferId("t"), ALICE, Nano(10**9), 1, "a ‘note’ \U0001f9f5"))
         secret, key = await store.keys.create(ALICE, "k", KeyLimits(Nano(10**9), "month"))
+        await store.worker_tokens.create("w", frozenset({"m"}))
+        await store.secret("s")
         await store.prices.set("m", prompt=1, cached=2, completion=3, fee_bp=100)
         await store.prices.set_alias("alias", "m")
         await store.prices.set_coefficient("engine", "m", 1500)
@@ -255,6 +257,24 @@ class TestBackup:
         restore(path_of, target, force=True)
         assert stored(target) == stored(database_url)
 
+    def test_one_of_an_earlier_schema_takes_the_place_of_a_later_one(
+        self, database_url: str, path_of: Path, fresh_of: "Fresh"
+    ) -> None:
+        before = filled(database_url)
+        for statement in (
+            "DROP TABLE worker_tokens",
+            "DROP TABLE secrets",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ):
+            damage(database_url, statement)
+        backup(database_url, path_of)
+        target = fresh_of(database_url)
+        filled(target)
+        restore(path_of, target, force=True)
+        upgrade(target)
+        assert stored(target) == before | {"worker_tokens": [], "secrets": []}
+        asyncio.run(opens(target))
+
     async def test_nothing_is_restored_under_a_running_proxy(
         self, database_url: str, path_of: Path
     ) -> None:
@@ -299,9 +319,9 @@ class TestBackup:
     ) -> None:
         monkeypatch.setattr(shutil, "which", lambda _: None)
         with pytest.raises(StoreError, match=r"run: pg_dump --format=custom .* > FILE$") as told:
-            backup("postgresql://me:secret@host:5433/ledger", path_of)
+            backup("postgresql://me:sesame@host:5433/ledger", path_of)
         assert "--dbname=postgresql://me@host:5433/ledger" in told.value.message
-        assert "secret" not in told.value.message
+        assert "sesame" not in told.value.message
         assert not path_of.exists()
 
     def test_a_failure_of_pg_dump_is_told(self, path_of: Path, tmp_path: Path) -> None:

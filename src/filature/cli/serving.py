@@ -1,0 +1,90 @@
+"""What the commands that serve share: settings from options, what is wrong with them, the loop that runs."""
+
+import errno
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from filature.cli.demo_child import DemoChild
+    from filature.proxy.settings import ProxySettings
+
+CHOICE_WRONG: Final = 2
+"""Exit status for settings that cannot be used; 1 is for what went wrong with good ones."""
+_OPTIONS: Final = {"engines": "engine", "proxies": "proxy"}
+"""Settings that hold several, and the option that may be given several times."""
+
+S = TypeVar("S", bound="BaseSettings")
+
+
+def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple[str, ...]) -> S:
+    """The settings, or one line for each that is wrong. ``files``: those that name a file that has to be there."""
+    from pydantic import ValidationError  # noqa: PLC0415  # --help is quick
+
+    try:
+        settings = kind(**given)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "-".join(str(part) for part in problem["loc"][:1])
+            message = problem["msg"].removeprefix("Value error, ")
+            option = _OPTIONS.get(name, name).replace("_", "-")
+            lines.append(f"--{option}: {'is needed' if problem['type'] == 'missing' else message}")
+        fail(command, "\n".join(lines), CHOICE_WRONG)
+    for name in files:
+        path: Path | None = getattr(settings, name)
+        if path is not None and not path.is_file():
+            fail(command, f"--{name.replace('_', '-')}: there is no file {path}", CHOICE_WRONG)
+    return settings
+
+
+def proxy_settings(command: str, given: dict[str, Any]) -> "ProxySettings":
+    from filature.proxy.settings import ProxySettings  # noqa: PLC0415  # --help is quick
+
+    settings = settings_of(command, ProxySettings, given, ("engine_ca", "tls_cert", "tls_key"))
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        fail(command, "--tls-cert and --tls-key belong together: give both", CHOICE_WRONG)
+    return settings
+
+
+def serve_proxy(command: str, settings: "ProxySettings", child: "DemoChild | None") -> None:
+    """Until it is told to stop."""
+    from filature.cli.announce import Announcement  # noqa: PLC0415  # --help is quick
+    from filature.proxy.app import serve  # noqa: PLC0415  # as above
+
+    announcement = Announcement(settings, child)
+    run(command, serve(settings, announcement.listening), settings.log_level)
+
+
+def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> None:
+    """Run a role, and say in one line why it could not."""
+    import ssl  # noqa: PLC0415  # --help is quick
+
+    import uvloop  # noqa: PLC0415  # as above
+
+    from filature.errors import StoreError  # noqa: PLC0415  # as above
+    from filature.telemetry.log import configure_logging  # noqa: PLC0415  # as above
+
+    configure_logging(log_level)
+    try:
+        uvloop.run(serving)
+    except ssl.SSLError as error:
+        fail(command, f"TLS: the certificate, key or CA file cannot be used: {error}", CHOICE_WRONG)
+    except StoreError as error:
+        fail(command, error.message)
+    except OSError as error:
+        hint = ""
+        if error.errno == errno.EADDRINUSE:
+            hint = "; choose others with --port and --admin-port (0: any free one)"
+        fail(command, f"cannot listen: {error.strerror or error}{hint}")
+
+
+def fail(command: str, message: str, status: int = 1) -> NoReturn:
+    for line in message.splitlines():
+        sys.stderr.write(f"filature {command}: {line}\n")
+    raise typer.Exit(status)

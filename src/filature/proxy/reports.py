@@ -1,0 +1,161 @@
+"""Reports of workers: what they metered of requests. They settle those whose proxy died, once, and nothing else."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from filature.answer.bounds import UsageBounds, within
+from filature.answer.pricing import Cost, Tariff, cost_of
+from filature.answer.usage import Usage
+from filature.ledger.accounts import worker_account
+from filature.ledger.commands import ChargeLate, OpenAccount
+from filature.ledger.outcomes import Outcome as LedgerOutcome
+from filature.proxy.grants import row_of
+from filature.proxy.rates import period_name
+from filature.relay.outcome import Outcome
+from filature.store.store import Store
+from filature.store.worker_tokens import WorkerToken
+from filature.telemetry.record import UsageRecord
+from filature.units import AccountId, HoldId, Nano, RequestId
+from filature.wire.control import Accepted, Report
+from filature.wire.ticket import Ticket, TicketError, check_ticket
+
+GRACE_MS: Final = 3_600_000
+"""After a ticket's time, for a report to come."""
+
+log = logging.getLogger(__name__)
+
+
+class ReportDesk:
+    """Takes reports. ``boot`` names this process: what runs or ended in it is settled by its own metering."""
+
+    def __init__(self, store: Store, key: bytes, boot: str, wall_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._key = key
+        self._boot = boot
+        self._wall_ms = wall_ms
+        self._settling: set[str] = set()
+        self.verdicts: dict[str, int] = {}
+        """How many reports ended how."""
+
+    async def take(self, token: WorkerToken, reports: list[Report]) -> Accepted:
+        """Deal with each, so that the worker may forget it. Raises StoreError: it is to be sent again."""
+        verdicts: dict[str, str] = {}
+        for report in reports:
+            verdict = await self._judge(token, report)
+            verdicts[report.id] = verdict
+            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        return Accepted(verdicts=verdicts)
+
+    async def _judge(self, token: WorkerToken, report: Report) -> str:
+        try:
+            ticket = check_ticket(report.ticket.encode("utf-8"), self._key)
+        except TicketError as error:
+            log.warning("worker %s: %s, of request %s", token.worker, error, report.id)
+            return "forged"
+        if ticket.request != report.id or ticket.worker != token.worker:
+            log.warning("worker %s: another's ticket, of request %s", token.worker, report.id)
+            return "forged"
+        if ticket.boot == self._boot or report.id in self._settling:
+            return "known"
+        if self._wall_ms() > ticket.expires_ms + GRACE_MS:
+            return "expired"
+        if report.outcome not in _CHARGED or not (report.prompt or report.completion):
+            return "nothing"  # another worker's may have more
+        self._settling.add(report.id)
+        try:
+            if await self._store.usage.get(report.id) is not None:
+                return "closed"
+            return await self._settle(ticket, report)
+        finally:
+            self._settling.discard(report.id)
+
+    async def _settle(self, ticket: Ticket, report: Report) -> str:
+        """Charge what is possible of it: to the client if the balance covers it, else to the operator."""
+        ledger = self._store.ledger
+        usage, cost = usage_and_cost(ticket, report)
+        client, worker = AccountId(ticket.account), worker_account(ticket.worker)
+        request, amount = HoldId(ticket.request), Nano(min(cost.total, ticket.held))
+        record = _record(ticket, report, usage, cost, amount)
+        if ledger.available(client) >= amount:
+            expires_ms = self._wall_ms() + GRACE_MS
+            held = ledger.hold(request, client, amount, ticket.fee_bp, expires_ms)
+            if held is not LedgerOutcome.DONE:
+                log.error("request %s could not be settled by its report: %s", report.id, held)
+                return str(held)
+            ledger.settle(request, worker, amount, row_of(record), None, self._budget(ticket))
+            await ledger.flush()
+            return "settled"
+        await ledger.run(OpenAccount(worker))
+        late = ChargeLate(
+            request, worker, amount, Nano(ticket.held), ticket.fee_bp, self._wall_ms()
+        )
+        done = (await ledger.run(late)).outcome
+        record.prompt_cost = record.completion_cost = record.total_cost = 0  # not the client's
+        ledger.note(row_of(record))
+        await ledger.flush()
+        return "shortfall" if done in (LedgerOutcome.DONE, LedgerOutcome.EXISTS) else str(done)
+
+    def _budget(self, ticket: Ticket) -> tuple[str, str] | None:
+        if ticket.key_id is None:
+            return None
+        for key in self._store.keys.list(AccountId(ticket.account)):
+            if key.id == ticket.key_id and key.limits.budget_period is not None:
+                return (key.id, period_name(key.limits.budget_period, self._wall_ms()))
+        return None
+
+
+_CHARGED: Final = tuple(str(outcome) for outcome in Outcome if outcome.is_charged)
+
+
+def usage_and_cost(ticket: Ticket, report: Report) -> tuple[Usage, Cost]:
+    """What of a report is possible, and what it costs by its ticket."""
+    prompt, completion = report.prompt, report.completion
+    told = Usage(
+        prompt,
+        min(report.cached, prompt),
+        completion,
+        min(report.reasoning, completion),
+        report.estimated,
+    )
+    bounds = UsageBounds(ticket.prompt_tokens, ticket.completion_tokens)
+    usage = within(told, bounds, ticket.completion_tokens)
+    tariff = Tariff(
+        prompt=ticket.prompt_price,
+        cached=ticket.cached_price,
+        completion=ticket.completion_price,
+        reasoning=ticket.reasoning_price,
+        request=ticket.request_price,
+        coefficient=ticket.coefficient,
+    )
+    return usage, cost_of(usage, tariff)
+
+
+def _record(ticket: Ticket, report: Report, usage: Usage, cost: Cost, amount: Nano) -> UsageRecord:
+    capped = amount < cost.total
+    return UsageRecord(
+        RequestId(ticket.request),
+        None,
+        ticket.dialect,
+        ticket.model,
+        ticket.worker,
+        Outcome.REPORTED,
+        0,
+        streamed=report.streamed,
+        prompt=usage.prompt,
+        cached=usage.cached,
+        completion=usage.completion,
+        reasoning=usage.reasoning,
+        estimated=usage.estimated,
+        prompt_cost=0 if capped else cost.prompt,
+        completion_cost=0 if capped else cost.completion,
+        total_cost=amount,
+        started_at=report.started_at,
+        total_s=report.total_s,
+        tries=1,
+        account=ticket.account,
+        key_id=ticket.key_id,
+        held=ticket.held,
+        tariff_version=ticket.tariff_version,
+        coefficient=ticket.coefficient,
+    )

@@ -1,0 +1,53 @@
+"""Tickets for requests that go to workers of the network. What they promise is the grant's."""
+
+from collections.abc import Callable
+from typing import Final
+
+from filature.answer.pricing import Tariff
+from filature.telemetry.record import UsageRecord
+from filature.wire.ticket import TICKET_HEADER, issue
+
+_LINE: Final = b"%b: %%b\r\n" % TICKET_HEADER
+
+
+class TicketOffice:
+    """Issues tickets. ``key`` is the network's, ``boot`` names this process; ``life_s`` is how long one is good."""
+
+    def __init__(self, key: bytes, boot: str, wall_ms: Callable[[], int], life_s: float) -> None:
+        self._key = key
+        self._boot = boot
+        self._wall_ms = wall_ms
+        self._life_ms = int(life_s * 1000)
+
+    def line(
+        self,
+        record: UsageRecord,
+        worker: str,
+        model: str,
+        tariff: Tariff,
+        fee_bp: int,
+        bounds: tuple[int, int],
+    ) -> bytes:
+        """The header line for a request; ``bounds``: the most prompt and completion tokens that are paid for."""
+        fields = {
+            "request": record.id,
+            "account": record.account,
+            "key_id": record.key_id,
+            "worker": worker,
+            "model": model,
+            "dialect": record.dialect,
+            "boot": self._boot,
+            "tariff_version": record.tariff_version,
+            "prompt_price": tariff.prompt,
+            "cached_price": tariff.cached,
+            "completion_price": tariff.completion,
+            "reasoning_price": tariff.reasoning,
+            "request_price": tariff.request,
+            "coefficient": tariff.coefficient,
+            "fee_bp": fee_bp,
+            "held": record.held,
+            "prompt_tokens": bounds[0],
+            "completion_tokens": bounds[1],
+            "expires_ms": self._wall_ms() + self._life_ms,
+        }
+        return _LINE % issue(fields, self._key)

@@ -1,0 +1,198 @@
+"""The workers that have joined: a lease for each, and the engine as which requests see it. They dial us."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from filature.errors import Conflict
+from filature.relay.clock import CoarseClock
+from filature.relay.engines import Abilities, Engine, EngineAddress, EngineDirectory, ServedModel
+from filature.relay.limits import RelayLimits
+from filature.relay.tunnel import TunnelPool
+from filature.store.worker_tokens import WorkerToken
+from filature.telemetry.metrics import Metrics
+from filature.wire.control import ModelOffered, Standing, Welcome
+
+HEARTBEAT_S: Final = 5.0
+LEASE_S: Final = 3 * HEARTBEAT_S
+"""After a worker's last heartbeat: three missed ones end it."""
+WORKERS_MAX: Final = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """A process of a worker, from its hello to the end of its lease."""
+
+    __slots__ = (
+        "draining",
+        "engine",
+        "instance",
+        "joined_ms",
+        "lease_until",
+        "token",
+        "told",
+        "version",
+    )
+
+    def __init__(
+        self, token: WorkerToken, engine: Engine, standing: Standing, joined_ms: int
+    ) -> None:
+        self.token = token
+        self.engine = engine
+        self.instance = standing.instance
+        self.version = standing.version
+        self.joined_ms = joined_ms
+        self.lease_until = 0.0
+        self.draining = False
+        self.told: list[ModelOffered] = []
+        """As it offered them, those that it may serve."""
+
+    @property
+    def name(self) -> str:
+        return self.token.worker
+
+    @property
+    def pool(self) -> TunnelPool:
+        pool = self.engine.pool
+        assert isinstance(pool, TunnelPool)
+        return pool
+
+    @property
+    def state(self) -> str:
+        """``joining`` until a connection of it stands ready, ``draining`` when it takes no more."""
+        if self.draining:
+            return "draining"
+        return "ready" if self.pool.open_connections else "joining"
+
+
+class Workers:
+    """The registry. ``sold``: whether a model has a price, without which nothing is served."""
+
+    def __init__(
+        self,
+        engines: EngineDirectory,
+        clock: CoarseClock,
+        limits: RelayLimits,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+        sold: Callable[[str], bool],
+    ) -> None:
+        self._engines = engines
+        self._clock = clock
+        self._limits = limits
+        self._metrics = metrics
+        self._wall_ms = wall_ms
+        self._sold = sold
+        self._workers: dict[str, Worker] = {}
+        self._disabled: set[str] = set()
+        clock.each_tick(self._end_leases)
+
+    def list(self) -> list[Worker]:
+        """In the order in which they joined."""
+        return list(self._workers.values())
+
+    def get(self, name: str) -> Worker | None:
+        return self._workers.get(name)
+
+    def hello(self, token: WorkerToken, standing: Standing) -> Welcome:
+        """A worker's process begins, in place of an earlier one of the same name. Raises Conflict."""
+        before = self._workers.get(token.worker)
+        if before is not None and before.instance != standing.instance:
+            self._remove(before, "was started anew")
+            before = None
+        if before is None:
+            if len(self._workers) >= WORKERS_MAX:
+                raise Conflict("Too many workers have joined.", code="workers_max")
+            address = EngineAddress(token.worker, False, "worker", 80, "", {})
+            pool = TunnelPool(self._clock, self._limits)
+            engine = Engine(address, self._clock, self._limits, pool=pool)
+            before = Worker(token, engine, standing, self._wall_ms())
+            self._workers[token.worker] = before
+            self._engines.engines.append(engine)
+            self._metrics.know_engine(token.worker)
+            log.info("worker %s joined, version %s", token.worker, standing.version)
+        return self._stand(before, token, standing)
+
+    def heartbeat(self, token: WorkerToken, standing: Standing) -> Welcome:
+        """What has changed since; ``known`` False where the hello has to be said again."""
+        worker = self._workers.get(token.worker)
+        if worker is None or worker.instance != standing.instance:
+            return Welcome(worker=token.worker, heartbeat_s=HEARTBEAT_S, known=False)
+        return self._stand(worker, token, standing)
+
+    def attach(self, token: WorkerToken, instance: str, transport: asyncio.Transport) -> None:
+        """A connection that the worker dialled; of a process that is not known it is closed."""
+        worker = self._workers.get(token.worker)
+        if worker is None or worker.instance != instance:
+            transport.abort()
+        else:
+            worker.pool.attach(transport)
+
+    def knows(self, token: WorkerToken, instance: str) -> bool:
+        """Whether ``attach`` would take a connection."""
+        worker = self._workers.get(token.worker)
+        return worker is not None and worker.instance == instance
+
+    def disable(self, name: str, *, disabled: bool) -> None:
+        """Give a worker no new requests, or give it some again; also one that is not here."""
+        (self._disabled.add if disabled else self._disabled.discard)(name)
+        worker = self._workers.get(name)
+        if worker is not None:
+            self._offer(worker)
+
+    def is_disabled(self, name: str) -> bool:
+        return name in self._disabled
+
+    def _stand(self, worker: Worker, token: WorkerToken, standing: Standing) -> Welcome:
+        worker.token = token
+        worker.lease_until = self._clock.now + LEASE_S
+        worker.draining = standing.draining
+        worker.engine.capacity = standing.capacity
+        allowed = token.models
+        worker.told = [m for m in standing.models if allowed is None or m.id in allowed]
+        self._offer(worker)
+        refused = [m.id for m in standing.models if m.id not in worker.engine.models]
+        return Welcome(
+            worker=token.worker,
+            heartbeat_s=HEARTBEAT_S,
+            tunnels=worker.pool.idle_connections,
+            refused_models=[] if worker.draining or self.is_disabled(worker.name) else refused,
+        )
+
+    def _offer(self, worker: Worker) -> None:
+        """Let the engine's models be those that requests may be sent for now."""
+        engine = worker.engine
+        told = [] if worker.draining or self.is_disabled(worker.name) else worker.told
+        sold = {model.id: model for model in told if self._sold(model.id)}
+        for name in engine.models.keys() - sold.keys():
+            del engine.models[name]
+        for name, model in sold.items():
+            served = engine.models.get(name)
+            if served is None:
+                served = engine.models[name] = ServedModel(name)
+            served.context_length = model.context_length
+            served.created = model.created
+            served.coefficient = model.coefficient
+            if (
+                served.abilities.include_usage != model.include_usage
+                or served.abilities.continuous_usage != model.continuous_usage
+            ):
+                served.abilities = Abilities(model.include_usage, model.continuous_usage)
+        engine.reachable = bool(engine.models)
+
+    def _end_leases(self, now: float) -> None:
+        for worker in [w for w in self._workers.values() if w.lease_until < now]:
+            self._remove(worker, "was not heard of any more")
+        revoked = [w for w in self._workers.values() if w.token.revoked_ms is not None]
+        for worker in revoked:
+            self._remove(worker, "has a token that was revoked")
+
+    def _remove(self, worker: Worker, why: str) -> None:
+        """No new requests; what runs on its connections may end."""
+        del self._workers[worker.name]
+        self._engines.engines.remove(worker.engine)
+        worker.engine.models.clear()
+        worker.engine.pool.close()
+        log.info("worker %s %s", worker.name, why)

@@ -1,0 +1,146 @@
+"""Which engine a request goes to: the beginning of its prompt, load and price decide. Nothing is sent here.
+
+What begins like an earlier request goes where that went, while there is room: the engine has its beginning
+cached. Where room is not known (one's own engines), it does while no other is less busy. Otherwise two are
+drawn at random and the better one is taken, so that a choice among thousands costs as much as one among ten;
+a handful are all looked at.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from filature.errors import Unavailable
+from filature.relay.clock import CoarseClock
+from filature.relay.engines import Engine
+
+SCAN_MAX: Final = 4
+"""So many engines are all compared."""
+DRAWS_MAX: Final = 8
+"""For two that can be asked; then all are looked at."""
+PRICE_WINS_S: Final = 1.0
+"""The cheaper one is taken unless it is expected to be busy for so much longer."""
+PLACES_MAX: Final = 65_536
+"""Beginnings of prompts that are remembered, the latest."""
+
+
+class Wanted(Protocol):
+    """What a choice looks at of a request."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Those at a price that the client accepts, in no order."""
+
+    @property
+    def prefix(self) -> int:
+        """Equal for requests that begin alike; 0: for none."""
+
+    def coefficient(self, engine: Engine) -> int:
+        """Thousandths of the model's price that the engine asks for."""
+
+
+class Router:
+    """Chooses engines. ``draw`` gives a random number from 0 up to its argument, that one not included."""
+
+    def __init__(self, clock: CoarseClock, draw: Callable[[int], int]) -> None:
+        self._clock = clock
+        self._draw = draw
+        self._places: dict[int, Engine] = {}  # the latest used last
+
+    def pick(self, wanted: Wanted, tried: list[Engine]) -> Engine | None:
+        """An engine that was not tried, one that failed of late only when there is no other; None: all are full.
+
+        Raises Unavailable when none is left that was not tried.
+        """
+        now = self._clock.now
+        prefix = wanted.prefix
+        engines = wanted.engines
+        few = len(engines) <= SCAN_MAX
+        if prefix and len(engines) > 1:
+            place = self._places.pop(prefix, None)
+            if (
+                place is not None
+                and place in engines
+                and _is_well(place, wanted, tried, now)
+                and _is_not_crowded(place, engines)
+            ):
+                self._places[prefix] = place
+                return place
+        best = None if few else self._draw_two(wanted, tried, now)
+        if best is None:
+            best = self._scan(wanted, tried, now)
+        if best is not None and prefix and len(engines) > 1:
+            places = self._places
+            if len(places) >= PLACES_MAX:
+                del places[next(iter(places))]
+            places[prefix] = best
+        return best
+
+    def _draw_two(self, wanted: Wanted, tried: list[Engine], now: float) -> Engine | None:
+        engines = wanted.engines
+        count = len(engines)
+        first: Engine | None = None
+        for _ in range(DRAWS_MAX):
+            engine = engines[self._draw(count)]
+            if engine is first or not _is_well(engine, wanted, tried, now):
+                continue
+            if first is None:
+                first = engine
+            else:
+                return _better(first, engine, wanted)
+        return first
+
+    @staticmethod
+    def _scan(wanted: Wanted, tried: list[Engine], now: float) -> Engine | None:
+        best: Engine | None = None
+        aside: Engine | None = None  # the best of those that failed of late
+        is_left = False
+        for engine in wanted.engines:
+            if wanted.model not in engine.models or engine in tried:
+                continue
+            is_left = True
+            if not engine.has_room(now):
+                continue
+            if engine.set_aside_until > now:
+                aside = engine if aside is None else _better(aside, engine, wanted)
+            else:
+                best = engine if best is None else _better(best, engine, wanted)
+        if not is_left:
+            raise Unavailable(f"Every engine that serves {wanted.model!r} failed on this request.")
+        return best or aside
+
+
+def _is_well(engine: Engine, wanted: Wanted, tried: list[Engine], now: float) -> bool:
+    """Whether it can be asked, and did not fail of late."""
+    return (
+        wanted.model in engine.models
+        and engine.set_aside_until <= now
+        and engine.has_room(now)
+        and engine not in tried
+    )
+
+
+def _is_not_crowded(place: Engine, engines: Sequence[Engine]) -> bool:
+    """Of an engine whose room is known that is known; another has to be among the least busy."""
+    if place.capacity is not None:
+        return True
+    return all(engine.running >= place.running for engine in engines)
+
+
+def _better(first: Engine, second: Engine, wanted: Wanted) -> Engine:
+    """The cheaper one, or the one that is sooner done where the difference is large or they cost the same."""
+    wait = first.running * first.mean_s - second.running * second.mean_s
+    if -PRICE_WINS_S <= wait <= PRICE_WINS_S:
+        dearer = wanted.coefficient(first) - wanted.coefficient(second)
+        if dearer:
+            return second if dearer > 0 else first
+    if first.capacity is not None and second.capacity is not None:
+        # the fuller one by its own measure, where both have one
+        fuller = first.running * second.capacity - second.running * first.capacity
+        if fuller:
+            return second if fuller > 0 else first
+    elif first.running != second.running:
+        return second if first.running > second.running else first
+    return second if wait > 0 else first

@@ -1,0 +1,100 @@
+"""Connections that a worker dialled, used from the other end: as its pool of upstream connections."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from typing import Final, cast
+
+from filature.relay.clock import CoarseClock
+from filature.relay.limits import RelayLimits
+from filature.relay.upstream import Caller, Origin, UpstreamConnection, UpstreamPool
+
+SIGN_S: Final = 2.0
+"""In which a worker answers a request with 102; a connection without that is dead."""
+TUNNEL_WAIT_S: Final = 2.0
+"""For a worker all of whose connections are in use to dial another."""
+TUNNEL_IDLE_S: Final = 3600.0
+"""Longer than a worker leaves one unused."""
+_KEEPALIVE_S: Final = 15
+_USER_TIMEOUT_MS: Final = 20_000
+
+
+class TunnelPool(UpstreamPool):
+    """The ready connections of one worker. It opens none: what finds none waits for one to come."""
+
+    def __init__(self, clock: CoarseClock, limits: RelayLimits) -> None:
+        limits = replace(limits, sign_s=SIGN_S, upstream_idle_s=TUNNEL_IDLE_S)
+        super().__init__(Origin("", 0, None), clock, limits)
+        self._waiting: dict[Caller, tuple[float, bytes]] = {}  # until when, for what
+        self._turned_off = False
+        clock.each_tick(self._give_up)
+
+    @property
+    def idle_connections(self) -> int:
+        return len(self._idle)
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Take a connection on which the roles were just exchanged."""
+        if self._turned_off:
+            transport.abort()
+            return
+        keep_alive(transport)
+        connection = UpstreamConnection(self)
+        transport.set_protocol(cast(asyncio.Protocol, connection))
+        connection.connection_made(transport)
+        self.keep(connection)
+
+    def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
+        """As the base; ``fresh``: one connection was found dead by this request, another is its last try."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                connection.send(caller, request, reused=not fresh)
+                return
+        self._waiting[caller] = (self._clock.now + TUNNEL_WAIT_S, request)
+
+    def cancel(self, caller: Caller) -> None:
+        self._waiting.pop(caller, None)
+
+    def keep(self, connection: UpstreamConnection) -> None:
+        while self._waiting:
+            caller = next(iter(self._waiting))
+            _, request = self._waiting.pop(caller)
+            connection.send(caller, request, reused=False)
+            return
+        super().keep(connection)
+
+    def close(self) -> None:
+        """The worker is gone: what waits for it is told, what runs goes on."""
+        self._turned_off = True
+        super().close()
+        for caller in tuple(self._waiting):
+            self._lose(caller, "the worker left")
+
+    def _give_up(self, now: float) -> None:
+        while self._waiting:
+            caller = next(iter(self._waiting))
+            if self._waiting[caller][0] > now:
+                return
+            self._lose(caller, f"the worker opened no connection within {TUNNEL_WAIT_S:g} s")
+
+    def _lose(self, caller: Caller, reason: str) -> None:
+        if self._waiting.pop(caller, None) is not None:
+            caller.on_lost(reason)
+
+
+def keep_alive(transport: asyncio.Transport) -> None:
+    """Have the kernel find out that the other side is gone: an idle connection says nothing of itself."""
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", _KEEPALIVE_S),
+        ("TCP_KEEPINTVL", _KEEPALIVE_S),
+        ("TCP_KEEPCNT", 2),
+        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
+    ):
+        option = getattr(socket, name, None)  # Linux has all of them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,100 @@
+"""What workers and proxies say to each other beside requests: the bodies of ``/filature/v1/…``, validated."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PREFIX: Final = "/filature/v1"
+HELLO_PATH: Final = f"{PREFIX}/hello"
+HEARTBEAT_PATH: Final = f"{PREFIX}/heartbeat"
+REPORTS_PATH: Final = f"{PREFIX}/reports"
+TUNNEL_PATH: Final = f"{PREFIX}/tunnel"
+TUNNEL_PROTOCOL: Final = "filature-tunnel/1"
+"""In ``Upgrade``: behind the answer 101 the side that answered sends the requests."""
+INSTANCE_HEADER: Final = "x-filature-instance"
+"""Which process of a worker a tunnel belongs to."""
+
+MODELS_MAX: Final = 1000
+REPORTS_MAX: Final = 256
+"""In one delivery."""
+CAPACITY_MAX: Final = 65_536
+COEFFICIENT_MAX: Final = 1_000_000
+_TOKENS_MAX: Final = 2**31
+
+Tokens = Annotated[int, Field(ge=0, le=_TOKENS_MAX)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # newer ones may say more
+
+
+class ModelOffered(_Message):
+    """A model as a worker serves it. ``coefficient``: thousandths of the proxy's price for the model."""
+
+    id: Name
+    context_length: Annotated[int, Field(ge=1, le=_TOKENS_MAX)] | None = None
+    created: int = 0
+    coefficient: Annotated[int, Field(ge=0, le=COEFFICIENT_MAX)] = 1000
+    include_usage: bool = True
+    continuous_usage: bool = False
+
+
+class Standing(_Message):
+    """What a worker offers now: its hello, and each heartbeat."""
+
+    instance: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    """Of its process: a new one begins anew."""
+    version: Annotated[str, Field(max_length=64)] = ""
+    models: Annotated[list[ModelOffered], Field(max_length=MODELS_MAX)]
+    capacity: Annotated[int, Field(ge=1, le=CAPACITY_MAX)]
+    """Requests at once, over all proxies."""
+    running: Annotated[int, Field(ge=0, le=CAPACITY_MAX)] = 0
+    draining: bool = False
+
+
+class Welcome(_Message):
+    """The answer to both. ``tunnels``: connections of the worker that stand ready at the proxy."""
+
+    object: Literal["worker"] = "worker"
+    worker: str
+    heartbeat_s: float
+    tunnels: int = 0
+    known: bool = True
+    """False: the proxy has forgotten the worker, which is to say hello again."""
+    refused_models: list[str] = []
+    """Those that its token does not allow, or that have no price."""
+
+
+class Report(_Message):
+    """What a worker metered of one request, with the ticket that it came with."""
+
+    id: Name
+    ticket: Annotated[str, Field(max_length=4096)]
+    outcome: Annotated[str, Field(max_length=64)]
+    prompt: Tokens
+    cached: Tokens
+    completion: Tokens
+    reasoning: Tokens
+    estimated: bool = False
+    started_at: float = 0.0
+    total_s: float = 0.0
+    streamed: bool = False
+
+
+class Reports(_Message):
+    """One delivery."""
+
+    reports: Annotated[list[Report], Field(max_length=REPORTS_MAX)]
+
+
+class Accepted(_Message):
+    """Reports that were dealt with: the worker may forget them. ``verdicts`` says how, by id."""
+
+    object: Literal["reports"] = "reports"
+    verdicts: dict[str, str]
+
+
+def parse(kind: type[_Message], body: bytes) -> Any:
+    """Raises pydantic.ValidationError."""
+    return kind.model_validate_json(body)

@@ -1,0 +1,224 @@
+"""The worker's composition root: settings in, a process that sells its engine's tokens out."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from filature import __version__
+from filature.errors import StoreError
+from filature.relay.clock import CoarseClock
+from filature.relay.discovery import watch
+from filature.relay.downstream import Downstream
+from filature.relay.engines import Engine, EngineAddress, EngineDirectory
+from filature.relay.plane import DataPlane, OpenStreams
+from filature.relay.routing import Router
+from filature.relay.waiting import WaitingRoom
+from filature.request.limits import RequestLimits
+from filature.telemetry.log import RequestLog
+from filature.telemetry.metrics import Metrics
+from filature.telemetry.record import UsageRecord
+from filature.wire.control import ModelOffered, Standing
+from filature.worker.link import ProxyLink
+from filature.worker.outbox import Outbox
+from filature.worker.service import WorkerService
+from filature.worker.settings import OUTBOX_FILE, WorkerSettings
+from filature.worker.tunnels import ProxyAddress, Tunnels
+
+FLUSH_S: Final = 0.1
+LAST_WORDS_S: Final = 5.0
+"""At the end, to tell each proxy and to deliver what is left."""
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker process. ``await start()``, then ``await drain()`` and ``await close()``. It listens nowhere."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self._limits = limits = settings.relay_limits()
+        self._clock = clock = CoarseClock(time.time)
+        key = settings.engine_key.get_secret_value() if settings.engine_key else None
+        tls = ssl.create_default_context(cafile=_path(settings.engine_ca))
+        self.engines = EngineDirectory(
+            Engine(EngineAddress.parse(url), clock, limits, api_key=key, tls=tls)
+            for url in settings.engines
+        )
+        quiet = settings.log_level in ("warning", "error")
+        self._request_log = RequestLog(None if quiet else sys.stderr.buffer)
+        self.metrics = Metrics(models=self.engines.models, engines=settings.engines)
+        self._waiting = WaitingRoom()
+        plane = DataPlane(
+            router=Router(clock, random.randrange),  # nothing secret is drawn
+            clock=clock,
+            limits=limits,
+            usage_when_unrequested="send",
+            record=self._record,
+            wall=time.time,
+            timer=time.perf_counter,
+            open=OpenStreams(),
+            metrics=self.metrics,
+            waiting=self._waiting,
+        )
+        self.instance = secrets.token_hex(8)
+        self.outbox = Outbox(settings.data_dir / OUTBOX_FILE)
+        self.draining = False
+        self.links = [self._link(url, plane) for url in settings.proxies]
+        self._tasks: list[asyncio.Task[None]] = []
+        clock.each_tick(self._each_tick)
+
+    def _link(self, url: str, plane: DataPlane) -> ProxyLink:
+        settings = self.settings
+        tls = ssl.create_default_context(cafile=_path(settings.proxy_ca))
+        token = settings.token.get_secret_value()
+        report = partial(self.outbox.add, url)
+        service = WorkerService(plane, self.engines, RequestLimits(), report, self._has_room)
+        service.coefficient = settings.coefficient
+        downstream = Downstream(service, self._clock, self._limits)
+        tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
+        return ProxyLink(tunnels, service, self.outbox, token, tls, self.standing, self.room)
+
+    def _record(self, record: UsageRecord) -> None:
+        self.metrics.record(record)
+        self._request_log.write(record)
+
+    def _each_tick(self, now: float) -> None:
+        self._request_log.flush()
+        self._waiting.freed()
+
+    @property
+    def running(self) -> int:
+        """Requests that are being answered, over all proxies."""
+        return sum(engine.running for engine in self.engines.engines) + self._waiting.count
+
+    def room(self) -> int:
+        """How many more could be."""
+        return 0 if self.draining else self.settings.max_requests - self.running
+
+    def _has_room(self) -> bool:
+        return self.room() > 0
+
+    def standing(self) -> Standing:
+        """What is offered now."""
+        offered: dict[str, ModelOffered] = {}
+        for engine in self.engines.engines:
+            if not engine.reachable:
+                continue
+            for name, model in engine.models.items():
+                offered.setdefault(
+                    name,
+                    ModelOffered.model_construct(
+                        id=name,
+                        context_length=model.context_length or self.settings.context_length,
+                        created=model.created,
+                        coefficient=self.settings.coefficient,
+                        include_usage=model.abilities.include_usage,
+                        continuous_usage=model.abilities.continuous_usage,
+                    ),
+                )
+        return Standing.model_construct(
+            instance=self.instance,
+            version=__version__,
+            models=list(offered.values()),
+            capacity=self.settings.max_requests,
+            running=min(self.running, self.settings.max_requests),
+            draining=self.draining,
+        )
+
+    async def start(self) -> None:
+        """Begin to watch the engines and to join the proxies. Raises StoreError when the outbox cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._clock.start(loop)
+        await self.outbox.open()
+        self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
+        self._tasks.append(loop.create_task(self._flush_outbox()))
+        self._tasks.append(loop.create_task(self._join()))
+
+    async def _join(self) -> None:
+        """Once an engine answers: before that there is nothing to offer."""
+        while not (self.engines.is_ready and self.engines.models()):
+            await asyncio.sleep(FLUSH_S)
+        await asyncio.gather(*(link.run() for link in self.links))
+
+    async def _flush_outbox(self) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            try:
+                await self.outbox.flush()
+                failing = False
+            except StoreError as error:
+                if not failing:
+                    log.warning("%s", error.message)
+                failing = True
+
+    async def drain(self) -> None:
+        """Tell the proxies, let running answers finish within the grace period, end the rest."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await asyncio.gather(*(link.tell() for link in self.links if link.joined))
+        loop = asyncio.get_running_loop()
+        for link in self.links:
+            link.tunnels.downstream.drain()
+        end = loop.time() + self._limits.drain_s
+        while self.running and loop.time() < end:
+            await asyncio.sleep(0.05)
+        for link in self.links:
+            link.tunnels.downstream.end_all()
+        await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await asyncio.gather(*(link.deliver() for link in self.links))
+
+    async def close(self) -> None:
+        """Stop everything at once; call ``drain`` first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in self.links:
+            await link.close()
+        await asyncio.sleep(0)  # what was cut off ends, and is reported
+        with contextlib.suppress(StoreError):
+            await self.outbox.flush()
+        self.engines.close()
+        self._clock.stop()
+        self._request_log.close()
+
+
+async def serve(settings: WorkerSettings, started: Callable[[Worker], None] | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT, then drain; a second signal ends it at once."""
+    worker = Worker(settings)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await worker.start()
+        gc.collect()
+        gc.freeze()  # as the proxy does
+        if started is not None:
+            started(worker)
+        await stop.wait()
+        stop.clear()
+        drained = asyncio.ensure_future(worker.drain())
+        again = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((drained, again), return_when=asyncio.FIRST_COMPLETED)
+        for task in (drained, again):
+            task.cancel()
+    finally:
+        await worker.close()
+
+
+def _path(path: object) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,77 @@
+"""A ticket as a grant: what the worker may use for one request, and the report that it ends in."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from filature.relay.engines import Engine
+from filature.telemetry.record import UsageRecord
+from filature.wire.control import Report
+from filature.wire.ticket import Ticket
+
+
+class TicketGrant:
+    """See ``relay.settlement.Grant``. The proxy settles; here is only told what was metered."""
+
+    __slots__ = (
+        "_report",
+        "account",
+        "completion_tokens",
+        "engines",
+        "limit",
+        "model",
+        "prefix",
+        "prompt_tokens",
+        "ticket",
+    )
+
+    def __init__(
+        self, ticket: Ticket, engines: Sequence[Engine], report: Callable[[Report], None]
+    ) -> None:
+        self.ticket = ticket
+        self.engines = engines
+        self.account = ""
+        self.model = ticket.model
+        self.prefix = 0
+        self.limit: int | None = None
+        self.prompt_tokens = ticket.prompt_tokens
+        self.completion_tokens = ticket.completion_tokens
+        self._report = report
+
+    def coefficient(self, engine: Engine) -> int:
+        """All engines of a worker cost the same."""
+        return 0
+
+    def ticket_line(self, engine: Engine, record: UsageRecord) -> bytes:
+        """An engine is told nothing of tickets."""
+        return b""
+
+    def tariff(self, engine: Engine) -> None:
+        """What it costs is the proxy's to show."""
+
+    def end(
+        self,
+        record: UsageRecord,
+        committed: Callable[[], None] | None,
+        answer: bytes | None = None,
+        content_type: bytes = b"",
+    ) -> None:
+        self._report(
+            Report.model_construct(
+                id=record.id,
+                ticket=self.ticket.text.decode("ascii"),
+                outcome=record.outcome,
+                prompt=record.prompt,
+                cached=record.cached,
+                completion=record.completion,
+                reasoning=record.reasoning,
+                estimated=record.estimated,
+                started_at=record.started_at,
+                total_s=record.total_s,
+                streamed=record.streamed,
+            )
+        )
+        if committed is not None:
+            asyncio.get_running_loop().call_soon(committed)
+
+    def give_up(self) -> None:
+        """Its commit cannot come late: nothing is waited for."""

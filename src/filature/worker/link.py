@@ -1,0 +1,172 @@
+"""One proxy as the worker knows it: said hello to, told how things stand, dialled, delivered reports to."""
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+from pydantic import ValidationError
+
+from filature.errors import StoreError
+from filature.wire import control
+from filature.wire.control import Accepted, Reports, Standing, Welcome
+from filature.worker.outbox import Outbox
+from filature.worker.service import WorkerService
+from filature.worker.tunnels import Tunnels
+
+ANSWER_S: Final = 10.0
+"""For the proxy to answer on its control routes."""
+BACKOFF_S: Final = 0.5
+"""After a proxy did not answer; doubled up to the next, and drawn at random below it."""
+BACKOFF_MAX_S: Final = 15.0
+LOOK_S: Final = 0.1
+"""Between two looks at whether connections are missing."""
+DELIVER_S: Final = 1.0
+"""Between two deliveries of reports, when there are any."""
+
+log = logging.getLogger(__name__)
+
+
+class ProxyLink:
+    """``stand`` gives how things stand now, ``room`` how many more requests the worker could take."""
+
+    def __init__(
+        self,
+        tunnels: Tunnels,
+        service: WorkerService,
+        outbox: Outbox,
+        token: str,
+        tls: ssl.SSLContext,
+        stand: Callable[[], Standing],
+        room: Callable[[], int],
+    ) -> None:
+        self.url = tunnels.address.url
+        self.tunnels = tunnels
+        self.joined = False
+        """Whether the proxy knows this process."""
+        self._service = service
+        self._outbox = outbox
+        self._stand = stand
+        self._room = room
+        self._seen: int | None = None
+        self._refused = ""
+        self._client = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(ANSWER_S),
+            verify=tls,
+            trust_env=False,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_joined())
+            tasks.create_task(self._keep_ready())
+            tasks.create_task(self._deliver_all())
+
+    async def close(self) -> None:
+        await self.tunnels.close()
+        await self._client.aclose()
+
+    # control
+
+    async def _keep_joined(self) -> None:
+        failures = 0
+        while True:
+            welcome = await self.tell()
+            if welcome is None:
+                failures += 1
+                pause = min(BACKOFF_S * 2 ** min(failures, 8), BACKOFF_MAX_S)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                continue
+            failures = 0
+            await asyncio.sleep(welcome.heartbeat_s if welcome.known else 0)
+
+    async def tell(self) -> Welcome | None:
+        """Say how things stand; None: the proxy did not take it."""
+        path = control.HEARTBEAT_PATH if self.joined else control.HELLO_PATH
+        answer = await self._post(path, self._stand().model_dump_json())
+        if answer is None:
+            return None
+        try:
+            welcome = Welcome.model_validate_json(answer)
+        except ValidationError:
+            log.warning("proxy %s: its answer cannot be understood", self.url)
+            return None
+        if welcome.known and not self.joined:
+            log.info("joined %s as %s", self.url, welcome.worker)
+            if welcome.refused_models:
+                log.warning("%s does not take: %s", self.url, ", ".join(welcome.refused_models))
+        self.joined = welcome.known
+        self._service.name = welcome.worker
+        self._seen = welcome.tunnels
+        return welcome
+
+    async def _post(self, path: str, body: str) -> bytes | None:
+        """The answer's body; None where there is none that is good, which is said once."""
+        headers = {"content-type": "application/json"}
+        try:
+            answer = await self._client.post(path, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            self._say_refused(str(error) or type(error).__name__)
+            return None
+        if not answer.is_success:
+            self._say_refused(f"status {answer.status_code}: {_message(answer)}")
+            return None
+        if self._refused:
+            log.info("proxy %s answers again", self.url)
+            self._refused = ""
+        return answer.content
+
+    def _say_refused(self, reason: str) -> None:
+        if reason != self._refused:
+            log.warning("proxy %s: %s", self.url, reason)
+            self._refused = reason
+
+    # data
+
+    async def _keep_ready(self) -> None:
+        while True:
+            if self.joined:
+                seen, self._seen = self._seen, None
+                self.tunnels.keep_ready(self._room(), seen)
+            await asyncio.sleep(LOOK_S)
+
+    # reports
+
+    async def _deliver_all(self) -> None:
+        while True:
+            await asyncio.sleep(DELIVER_S)
+            try:
+                while await self.deliver():
+                    pass
+            except StoreError as error:
+                log.warning("%s", error.message)
+
+    async def deliver(self) -> bool:
+        """Send some reports and forget what was taken; whether there may be more. Raises StoreError."""
+        await self._outbox.flush()
+        waiting = await self._outbox.oldest(self.url)
+        if not waiting:
+            return False
+        body = Reports.model_construct(reports=[report for _, report in waiting])
+        answer = await self._post(control.REPORTS_PATH, body.model_dump_json())
+        if answer is None:
+            return False
+        try:
+            verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
+        except ValidationError:
+            return False
+        await self._outbox.forget([place for place, report in waiting if report.id in verdicts])
+        return bool(verdicts)
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:200]

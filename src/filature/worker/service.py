@@ -1,0 +1,130 @@
+"""What a worker answers down the connections that it dialled: requests with a ticket, by its own engines."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from filature.errors import (
+    FilatureError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from filature.relay.downstream import DownstreamConnection
+from filature.relay.engines import EngineDirectory
+from filature.relay.exchange import BUSY_HEADER, Exchange
+from filature.relay.http1 import RequestHead
+from filature.relay.outcome import Outcome
+from filature.relay.plane import DataPlane
+from filature.relay.responses import error_response
+from filature.request.boundary import check_boundary
+from filature.request.limits import RequestLimits
+from filature.request.parse import parse_request
+from filature.telemetry.record import UsageRecord
+from filature.units import RequestId
+from filature.wire.control import Report
+from filature.wire.dialect import DIALECT_BY_PATH
+from filature.wire.ticket import TICKET_HEADER, Ticket, TicketError, read_ticket
+from filature.worker.grants import TicketGrant
+
+SIGN: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
+"""Said at once: a proxy that does not hear it takes the connection for dead."""
+CLOCKS_DIFFER_MS: Final = 300_000
+"""Which a ticket's time is not held against."""
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
+
+
+class WorkerService:
+    """See ``relay.downstream.Service``. One for each proxy; ``report`` takes what was metered for it.
+
+    ``name`` is what the proxy calls this worker: tickets for others are refused. ``has_room``: over all proxies.
+    """
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        engines: EngineDirectory,
+        limits: RequestLimits,
+        report: Callable[[Report], None],
+        has_room: Callable[[], bool],
+    ) -> None:
+        self._plane = plane
+        self._engines = engines
+        self._limits = limits
+        self._report = report
+        self._has_room = has_room
+        self.name = ""
+        self.coefficient = 0
+        """The least that a ticket promises."""
+
+    def check(self, head: RequestHead) -> FilatureError | None:
+        if head.path not in DIALECT_BY_PATH:
+            return NotFound(f"A worker does not serve {head.path}.", code="unknown_url")
+        if head.method != "POST":
+            return MethodNotAllowed("Requests are made by POST.", allow="POST")
+        if TICKET_HEADER not in head.headers:
+            return PermissionDenied("A ticket is needed.", code="ticket_needed")
+        return None
+
+    def serve(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
+        connection.write(SIGN)
+        dialect = DIALECT_BY_PATH[head.path]
+        request_id = head.headers.get(b"x-request-id", b"")
+        try:
+            if not self._has_room():
+                error = Unavailable("This worker is full.", code="busy")
+                error.header_lines = BUSY_HEADER + b": 1\r\n"
+                raise error
+            ticket = self._ticket(head.headers[TICKET_HEADER], request_id)
+            request = parse_request(dialect, body, self._limits)
+            if request.model != ticket.model:
+                raise InvalidRequest("The ticket is for another model.", param="model")
+            check_boundary(request)
+            engines = [e for e in self._engines.engines if ticket.model in e.models]
+            if not engines:
+                raise ModelNotFound(f"The model {ticket.model!r} is not served here now.")
+        except FilatureError as error:
+            self.refuse(connection, head, error)
+            return
+        record = UsageRecord(
+            RequestId(ticket.request),
+            None,
+            dialect,
+            request.model,
+            "",
+            Outcome.REFUSED,
+            0,
+            started_at=self._plane.wall(),
+        )
+        grant = TicketGrant(ticket, engines, self._report)
+        Exchange(self._plane, connection, head, request, record, b"", grant).start()
+
+    def refuse(
+        self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
+    ) -> None:
+        keep_alive = (
+            head is not None
+            and head.keep_alive
+            and not connection.must_close
+            and not connection.closes
+        )
+        dialect = DIALECT_BY_PATH.get(head.path) if head is not None else None
+        connection.write(error_response(error, dialect, headers=b"", keep_alive=keep_alive))
+        connection.answered(keep_alive)
+
+    def _ticket(self, text: bytes, request_id: bytes) -> Ticket:
+        """Raises PermissionDenied. Whether it is forged only a proxy can tell: the connection is one of its."""
+        try:
+            ticket = read_ticket(text)
+        except TicketError as error:
+            raise PermissionDenied(str(error), code="ticket_invalid") from None
+        if ticket.worker != self.name or ticket.request.encode("utf-8") != request_id:
+            raise PermissionDenied("The ticket is another's.", code="ticket_invalid")
+        if ticket.expires_ms + CLOCKS_DIFFER_MS < self._plane.wall() * 1000:
+            raise PermissionDenied("The ticket has expired.", code="ticket_expired")
+        if ticket.coefficient < self.coefficient:
+            raise PermissionDenied("The ticket promises less than is asked.", code="ticket_invalid")
+        return ticket

@@ -1,0 +1,87 @@
+"""The worker's settings: names, defaults and meaning. Read from ``FILATURE_…`` and the command line."""
+
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from filature.relay.engines import EngineAddress
+from filature.relay.limits import RelayLimits
+from filature.wire.control import CAPACITY_MAX, COEFFICIENT_MAX
+
+OUTBOX_FILE: Final = "outbox.db"
+TUNNEL_IDLE_S: Final = 1800.0
+"""After which an unused connection is replaced; proxies wait longer."""
+
+
+class WorkerSettings(BaseSettings):
+    """Every setting of ``filature worker``. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="FILATURE_WORKER_", extra="ignore")
+
+    proxies: Annotated[list[str], NoDecode] = Field(
+        description="Proxies as URL; in the environment parted by spaces"
+    )
+    token: SecretStr = Field(description="The worker's token, from the operator of the proxies")
+    proxy_ca: Path | None = Field(None, description="CA certificates (PEM) for https proxies")
+    engines: Annotated[list[str], NoDecode] = Field(
+        description="Engines as URL or URL=alias:upstream-name,…; in the environment parted by spaces"
+    )
+    engine_key: SecretStr | None = Field(None, description="The engines' own API key")
+    engine_ca: Path | None = Field(None, description="CA certificates (PEM) for https engines")
+    coefficient: int = Field(
+        1000,
+        ge=0,
+        le=COEFFICIENT_MAX,
+        description="Thousandths of the proxy's price that are asked",
+    )
+    max_requests: int = Field(
+        64, ge=1, le=CAPACITY_MAX, description="Requests at once, over all proxies"
+    )
+    context_length: int = Field(
+        8192, ge=1, description="Tokens of a model's context, where its engine does not tell"
+    )
+    data_dir: Path = Field(
+        Path(), description="Folder of the outbox; worker in Filature's own when not set"
+    )
+    first_byte_s: float = Field(600, gt=0, description="For an engine's answer to begin")
+    progress_s: float = Field(60, gt=0, description="Without data in an answer: a stall")
+    request_s: float = Field(3600, gt=0, description="For a whole request")
+    drain_s: float = Field(30, ge=0, description="For running answers after SIGTERM")
+    log_level: str = Field("info", description="Of the log on stderr: debug, info, warning, error")
+
+    @field_validator("proxies", "engines", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split() if isinstance(value, str) else value
+
+    @field_validator("proxies")
+    @classmethod
+    def _reachable(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("a worker needs a proxy")
+        for url in value:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+                raise ValueError(f"write a proxy as https://host or http://host:port; not {url!r}")
+        return [url.rstrip("/") for url in value]
+
+    @field_validator("engines")
+    @classmethod
+    def _understood(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("a worker needs an engine")
+        for engine in value:
+            EngineAddress.parse(engine)
+        return value
+
+    def relay_limits(self) -> RelayLimits:
+        return RelayLimits(
+            idle_s=TUNNEL_IDLE_S,
+            first_byte_s=self.first_byte_s,
+            progress_s=self.progress_s,
+            request_s=self.request_s,
+            drain_s=self.drain_s,
+        )

@@ -1,0 +1,165 @@
+"""Connections to one proxy, dialled and kept ready: on each, once it is turned round, the proxy sends requests."""
+
+import asyncio
+import logging
+import random
+import ssl
+from dataclasses import dataclass
+from typing import Final, cast
+from urllib.parse import urlsplit
+
+from filature.relay.downstream import Downstream, DownstreamConnection
+from filature.relay.http1 import HEAD_BYTES_MAX, ProtocolError, parse_response_head
+from filature.relay.tunnel import keep_alive
+from filature.wire import control
+
+READY_MAX: Final = 32
+"""Connections that stand ready, at most; and those that are being dialled."""
+CONNECT_S: Final = 10.0
+"""For a connection, its TLS and the proxy's answer."""
+BACKOFF_S: Final = 0.25
+"""After a dial that failed; doubled with each further one, up to the next, and drawn at random below it."""
+BACKOFF_MAX_S: Final = 15.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAddress:
+    """Where a proxy listens. ``tls`` None: plain HTTP."""
+
+    url: str
+    host: str
+    port: int
+    authority: str
+    tls: ssl.SSLContext | None
+
+    @staticmethod
+    def of(url: str, tls: ssl.SSLContext) -> "ProxyAddress":
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        host = parts.hostname or ""
+        return ProxyAddress(
+            url, host, parts.port or (443 if secure else 80), parts.netloc, tls if secure else None
+        )
+
+
+class DialFailed(Exception):
+    """No tunnel came of it; the message says why."""
+
+
+class Tunnels:
+    """The connections to one proxy. ``room`` is how many more requests the worker could take."""
+
+    def __init__(
+        self, address: ProxyAddress, token: str, instance: str, downstream: Downstream
+    ) -> None:
+        self.address = address
+        self.downstream = downstream
+        lines = (
+            f"GET {control.TUNNEL_PATH} HTTP/1.1",
+            f"host: {address.authority}",
+            f"authorization: Bearer {token}",
+            f"{control.INSTANCE_HEADER}: {instance}",
+            "connection: upgrade",
+            f"upgrade: {control.TUNNEL_PROTOCOL}",
+        )
+        self._request = "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+        self._dials: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def ready(self) -> int:
+        """Connections on which nothing is being answered."""
+        return sum(1 for connection in self.downstream.connections if not connection.busy)
+
+    def keep_ready(self, room: int, seen: int | None) -> None:
+        """Dial what is missing. ``seen``: how many the proxy has, where it just told: it may know of fewer."""
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            return
+        ready = self.ready if seen is None else min(self.ready, seen)
+        for _ in range(min(room, READY_MAX) - ready - len(self._dials)):
+            task = asyncio.get_running_loop().create_task(self._dial())
+            self._dials.add(task)
+            task.add_done_callback(self._dials.discard)
+
+    async def close(self) -> None:
+        for task in tuple(self._dials):
+            task.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        for connection in tuple(self.downstream.connections):
+            connection.transport.abort()
+
+    async def _dial(self) -> None:
+        loop = asyncio.get_running_loop()
+        address = self.address
+        handshake = _Handshake(self._request, self.downstream)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                transport, _ = await loop.create_connection(
+                    lambda: handshake, address.host, address.port, ssl=address.tls
+                )
+                try:
+                    await handshake.done
+                except BaseException:
+                    transport.abort()
+                    raise
+        except (OSError, TimeoutError, DialFailed) as error:
+            if not self._failures:
+                log.warning("no tunnel to %s: %s", address.url, str(error) or "no answer in time")
+            pause = min(BACKOFF_S * 2 ** min(self._failures, 8), BACKOFF_MAX_S)
+            self._failures += 1
+            self._not_before = loop.time() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        else:
+            self._failures = 0
+
+
+class _Handshake(asyncio.Protocol):
+    """Asks for the turning round, and gives the connection to the worker's side of the relay."""
+
+    def __init__(self, request: bytes, downstream: Downstream) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._downstream = downstream
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(self._buffer) > HEAD_BYTES_MAX:
+                self._fail("the answer's head is too long")
+            return
+        try:
+            status = parse_response_head(self._buffer[:end]).status
+        except ProtocolError as error:
+            self._fail(f"malformed answer: {error}")
+            return
+        if status != 101:
+            self._fail(f"the proxy answered {status}")
+            return
+        rest = self._buffer[end:]
+        downstream = self._downstream
+        keep_alive(self._transport)
+        connection = DownstreamConnection(downstream)
+        self._transport.set_protocol(cast(asyncio.Protocol, connection))
+        connection.connection_made(self._transport)
+        connection.deadline = downstream.clock.now + downstream.limits.idle_s
+        if not self.done.done():
+            self.done.set_result(None)
+        if rest:
+            connection.data_received(rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("the connection was closed")
+
+    def _fail(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(DialFailed(reason))
+        self._transport.abort()
