@@ -52,13 +52,17 @@ def proxy_settings(command: str, given: dict[str, Any]) -> "ProxySettings":
     return settings
 
 
-def serve_proxy(command: str, settings: "ProxySettings", child: "DemoChild | None") -> None:
-    """Until it is told to stop."""
+def serve_proxy(
+    command: str, settings: "ProxySettings", child: "DemoChild | None", *, split: bool = False
+) -> None:
+    """Until it is told to stop. ``split``: the engines are those of a worker, in this process too."""
     from filature.cli.announce import Announcement  # noqa: PLC0415  # --help is quick
+    from filature.cli.split_roles import serve_split  # noqa: PLC0415  # as above
     from filature.proxy.app import serve  # noqa: PLC0415  # as above
 
-    announcement = Announcement(settings, child)
-    run(command, serve(settings, announcement.listening), settings.log_level)
+    listening = Announcement(settings, child).listening
+    serving = serve_split(settings, listening) if split else serve(settings, listening)
+    run(command, serving, settings.log_level)
 
 
 def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> None:

@@ -65,6 +65,9 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
         str | None, typer.Option(help="The same, reasoning ones. (as --price-out)")
     ] = None,
     price_request: Annotated[str | None, typer.Option(help="Credits per request. [0]")] = None,
+    split_roles: Annotated[
+        bool, typer.Option(help="Run proxy and worker, with a tunnel between them.")
+    ] = False,
     demo: Annotated[Demo, typer.Option(help="What answers when there is no --engine.")] = Demo.AUTO,
 ) -> None:
     """Serve an OpenAI-compatible endpoint in front of your engines.
@@ -73,19 +76,20 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     where that is not installed. Every setting can also be given as FILATURE_…: docs/settings.md.
     """
     given = {name: value for name, value in locals().items() if value is not None}
-    del given["demo"]
+    del given["demo"], given["split_roles"]
     if engine:
         given["engines"] = given.pop("engine")
     settings = proxy_settings("up", given)
     if settings.engines:
-        serve_proxy("up", settings, None)
+        serve_proxy("up", settings, None, split=split_roles)
         return
     from filature.cli.demo_child import DemoChild, DemoFailedError  # noqa: PLC0415  # --help is quick
 
     typer.echo("No --engine was given: starting the demonstration engine …")
     try:
         with DemoChild(demo.value) as child:
-            serve_proxy("up", settings.model_copy(update={"engines": [child.url]}), child)
+            settings = settings.model_copy(update={"engines": [child.url]})
+            serve_proxy("up", settings, child, split=split_roles)
             ended = child.status
     except DemoFailedError as error:
         fail("up", str(error))

@@ -100,6 +100,9 @@ class HeldGrant:
         self.prompt_tokens = quote.prompt_tokens
         self.completion_tokens = quote.completion_tokens
 
+    def allows(self, engine: Engine) -> bool:
+        return engine.name in self._tariffs
+
     def coefficient(self, engine: Engine) -> int:
         return self._tariffs[engine.name].coefficient
 

@@ -328,7 +328,10 @@ class Exchange(ClientSide):
     def _on_refusal(self) -> None:
         """The engine answered with a status other than 200."""
         told, status = read_error_body(b"".join(self._collected)), self._status
-        self._on_told(told, status, EngineFailed(f"The engine answered {status}: {told.message}"))
+        text = f"The engine answered {status}: {told.message}"
+        if self._tried[-1].is_remote and told.message:
+            text = told.message  # a worker's words, which are ours
+        self._on_told(told, status, EngineFailed(text))
 
     def _on_told(self, told: EngineMessage, status: int, failed: EngineFailed) -> None:
         """A refusal, or a failure. vLLM refuses inside a 200 what only its core checks."""

@@ -68,6 +68,8 @@ class DataPlane:
     open: OpenStreams
     metrics: Metrics
     waiting: WaitingRoom
+    passes: bool = False
+    """Answers pass as engines send them, but for the model's name: a proxy shows them to the client."""
     _policies: dict[tuple[int, int], AnswerPolicy] = field(default_factory=dict)
 
     def policy(
@@ -75,11 +77,12 @@ class DataPlane:
     ) -> AnswerPolicy:
         """How an answer to ``request`` is shown, at the prices of ``tariff``. Each is made once."""
         dialect = request.dialect
-        strip = request.stream and dialect.has_choices
+        passes = self.passes
+        strip = not passes and request.stream and dialect.has_choices
         flags = (
             strip
-            + 2 * request.include_usage
-            + 4 * request.continuous_usage
+            + 2 * (request.include_usage and not passes)
+            + 4 * (request.continuous_usage and not passes)
             + 8 * hold_until_content
             + 16 * dialect.is_metered
         )
@@ -90,8 +93,8 @@ class DataPlane:
                 self._policies.clear()
             policy = self._policies[key] = AnswerPolicy(
                 strip=strip,
-                include_usage=request.include_usage,
-                continuous_usage=request.continuous_usage,
+                include_usage=request.include_usage and not passes,
+                continuous_usage=request.continuous_usage and not passes,
                 when_unrequested=self.usage_when_unrequested,
                 hold_until_content=hold_until_content,
                 tariff=tariff if dialect.is_metered else None,

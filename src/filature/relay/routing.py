@@ -37,6 +37,9 @@ class Wanted(Protocol):
     def prefix(self) -> int:
         """Equal for requests that begin alike; 0: for none."""
 
+    def allows(self, engine: Engine) -> bool:
+        """Whether the engine is one of ``engines``."""
+
     def coefficient(self, engine: Engine) -> int:
         """Thousandths of the model's price that the engine asks for."""
 
@@ -60,19 +63,16 @@ class Router:
         few = len(engines) <= SCAN_MAX
         if prefix and len(engines) > 1:
             place = self._places.pop(prefix, None)
-            if (
-                place is not None
-                and place in engines
-                and _is_well(place, wanted, tried, now)
-                and _is_not_crowded(place, engines)
-            ):
+            if place is not None and wanted.allows(place):
                 self._places[prefix] = place
-                return place
+                if _is_well(place, wanted, tried, now) and _is_not_crowded(place, engines):
+                    return place
         best = None if few else self._draw_two(wanted, tried, now)
         if best is None:
             best = self._scan(wanted, tried, now)
         if best is not None and prefix and len(engines) > 1:
             places = self._places
+            places.pop(prefix, None)
             if len(places) >= PLACES_MAX:
                 del places[next(iter(places))]
             places[prefix] = best
@@ -96,20 +96,22 @@ class Router:
     def _scan(wanted: Wanted, tried: list[Engine], now: float) -> Engine | None:
         best: Engine | None = None
         aside: Engine | None = None  # the best of those that failed of late
-        is_left = False
+        is_left = is_full = False
         for engine in wanted.engines:
             if wanted.model not in engine.models or engine in tried:
                 continue
             is_left = True
-            if not engine.has_room(now):
-                continue
             if engine.set_aside_until > now:
+                if not engine.has_room(now):
+                    continue
                 aside = engine if aside is None else _better(aside, engine, wanted)
-            else:
+            elif engine.has_room(now):
                 best = engine if best is None else _better(best, engine, wanted)
+            else:
+                is_full = True  # worth waiting for
         if not is_left:
             raise Unavailable(f"Every engine that serves {wanted.model!r} failed on this request.")
-        return best or aside
+        return aside if best is None and not is_full else best
 
 
 def _is_well(engine: Engine, wanted: Wanted, tried: list[Engine], now: float) -> bool:
@@ -129,9 +131,14 @@ def _is_not_crowded(place: Engine, engines: Sequence[Engine]) -> bool:
     return all(engine.running >= place.running for engine in engines)
 
 
+def _expected_wait_s(engine: Engine) -> float:
+    """How much longer an answer takes for those that are running: as many at once as there is room for."""
+    return engine.running * engine.mean_s / (engine.capacity or 1)
+
+
 def _better(first: Engine, second: Engine, wanted: Wanted) -> Engine:
     """The cheaper one, or the one that is sooner done where the difference is large or they cost the same."""
-    wait = first.running * first.mean_s - second.running * second.mean_s
+    wait = _expected_wait_s(first) - _expected_wait_s(second)
     if -PRICE_WINS_S <= wait <= PRICE_WINS_S:
         dearer = wanted.coefficient(first) - wanted.coefficient(second)
         if dearer:

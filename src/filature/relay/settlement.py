@@ -39,6 +39,9 @@ class Grant(Protocol):
     def completion_tokens(self) -> int:
         """The most that is charged, over all choices."""
 
+    def allows(self, engine: Engine) -> bool:
+        """Whether the engine is one of ``engines``."""
+
     def coefficient(self, engine: Engine) -> int:
         """Thousandths of the model's price that the engine asks for."""
 

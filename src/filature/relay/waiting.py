@@ -1,6 +1,7 @@
 """Requests for which no engine has room now: a bounded queue, fair between accounts. Nothing is chosen here."""
 
 import asyncio
+import logging
 from collections import deque
 from typing import Final, Protocol
 
@@ -9,7 +10,10 @@ WAITING_MAX: Final = 4096
 WAITING_PER_ACCOUNT_MAX: Final = 1024
 """Of these, for one model."""
 LOOKED_AT: Final = 8
-"""Of an account's requests, the longest waiting ones, whenever a place may be free: each may accept other prices."""
+"""Of a model's accounts, and of an account's requests, the first, whenever a place may be free: each may
+accept other prices."""
+
+log = logging.getLogger(__name__)
 
 
 class Waiter(Protocol):
@@ -64,25 +68,36 @@ class WaitingRoom:
 
     def _look(self) -> None:
         self._looking = False
-        for model in tuple(self._queues):
-            served = True
-            while served:
-                served = False
-                for account in tuple(self._queues.get(model, ())):
-                    if self._serve_one(model, account):
-                        served = True
+        served = True
+        while served:
+            served = False
+            for model in tuple(self._queues):
+                if self._serve_model(model):
+                    served = True
+                    if model in self._queues:  # models that share engines take turns, too
+                        self._queues[model] = self._queues.pop(model)
+
+    def _serve_model(self, model: str) -> bool:
+        """Whether one of those that wait for it was served."""
+        accounts = self._queues.get(model, {})
+        for account in tuple(accounts)[:LOOKED_AT]:
+            if self._serve_one(model, account):
+                return True
+            if len(accounts) > LOOKED_AT:  # others behind it may accept other prices
+                accounts[account] = accounts.pop(account)
+        return False
 
     def _serve_one(self, model: str, account: str) -> bool:
-        waiters = self._queues.get(model, {}).get(account)
-        if waiters is None:
-            return False
-        for waiter in tuple(waiters)[:LOOKED_AT]:
-            if waiter.try_again():
+        accounts = self._queues[model]
+        for waiter in tuple(accounts[account])[:LOOKED_AT]:
+            try:
+                done = waiter.try_again()
+            except Exception:
+                log.exception("a request that waited is lost")
+                done = True
+            if done:
                 self.leave(model, account, waiter)
-                accounts = self._queues.get(model)
-                if accounts is not None and account in accounts:
-                    accounts[account] = accounts.pop(
-                        account
-                    )  # its next turn comes after all others'
+                if account in accounts:  # its next turn comes after all others'
+                    accounts[account] = accounts.pop(account)
                 return True
         return False

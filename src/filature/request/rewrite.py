@@ -3,6 +3,7 @@
 Decides nothing about what is allowed; that is ``parse``.
 """
 
+import json
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -51,7 +52,7 @@ def body_for_engine(
     what its streams can do: a chat or completions stream asks for just that, whatever its client
     asked, and has no ``stream_options`` when nothing is left in them. ``max_tokens`` is the most that
     each choice may come to: what asks for more is lowered to it, and it is set where nothing is asked.
-    ``for_network``: what a worker of the network is not told is taken out.
+    ``for_network``: what a worker of the network is not told is taken out, and each key is there once.
     """
     values: Values = {}
     removed: set[str] = set()
@@ -68,12 +69,22 @@ def body_for_engine(
         removed |= COCOON_FIELDS.intersection(request.fields)
     if for_network and not DROPPED_FIELDS.isdisjoint(request.fields):
         removed |= DROPPED_FIELDS.intersection(request.fields)
-    if not values and not removed:
-        return request.body
-    replaces = not request.fields.keys().isdisjoint(values)
-    if removed or (replaces and not request.searchable):
-        return edit_object(request.body, values, removed)
-    return _with_values(request, values)
+    body = request.body
+    if values or removed:
+        replaces = not request.fields.keys().isdisjoint(values)
+        if removed or (replaces and not request.searchable):
+            body = edit_object(body, values, removed)
+        else:
+            body = _with_values(request, values)
+    return _canonical(body) if for_network and not request.distinct else body
+
+
+def _canonical(body: bytes) -> bytes:
+    """The same with each key once: what was checked is what an engine reads, whichever of two it would take."""
+    try:
+        return orjson.dumps(orjson.loads(body))
+    except (orjson.JSONDecodeError, TypeError):  # large numbers, lone surrogates
+        return json.dumps(json.loads(body), separators=(",", ":")).encode("ascii")
 
 
 def _with_values(request: ParsedRequest, values: Values) -> bytes:

@@ -22,7 +22,9 @@ COEFFICIENT_MAX: Final = 1_000_000
 _TOKENS_MAX: Final = 2**31
 
 Tokens = Annotated[int, Field(ge=0, le=_TOKENS_MAX)]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^\P{C}*$")]
+"""Without control characters: it is logged."""
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class _Message(BaseModel):
@@ -34,7 +36,7 @@ class ModelOffered(_Message):
 
     id: Name
     context_length: Annotated[int, Field(ge=1, le=_TOKENS_MAX)] | None = None
-    created: int = 0
+    created: Annotated[int, Field(ge=0, le=2**53)] = 0
     coefficient: Annotated[int, Field(ge=0, le=COEFFICIENT_MAX)] = 1000
     include_usage: bool = True
     continuous_usage: bool = False
@@ -77,8 +79,8 @@ class Report(_Message):
     completion: Tokens
     reasoning: Tokens
     estimated: bool = False
-    started_at: float = 0.0
-    total_s: float = 0.0
+    started_at: Seconds = 0.0
+    total_s: Seconds = 0.0
     streamed: bool = False
 
 

@@ -44,8 +44,11 @@ log = logging.getLogger(__name__)
 class Worker:
     """One worker process. ``await start()``, then ``await drain()`` and ``await close()``. It listens nowhere."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(
+        self, settings: WorkerSettings, *, proxy_tls: ssl.SSLContext | None = None
+    ) -> None:
         self.settings = settings
+        self._proxy_tls = proxy_tls or ssl.create_default_context(cafile=_path(settings.proxy_ca))
         self._limits = limits = settings.relay_limits()
         self._clock = clock = CoarseClock(time.time)
         key = settings.engine_key.get_secret_value() if settings.engine_key else None
@@ -62,7 +65,8 @@ class Worker:
             router=Router(clock, random.randrange),  # nothing secret is drawn
             clock=clock,
             limits=limits,
-            usage_when_unrequested="send",
+            usage_when_unrequested="hide",
+            passes=True,
             record=self._record,
             wall=time.time,
             timer=time.perf_counter,
@@ -79,7 +83,7 @@ class Worker:
 
     def _link(self, url: str, plane: DataPlane) -> ProxyLink:
         settings = self.settings
-        tls = ssl.create_default_context(cafile=_path(settings.proxy_ca))
+        tls = self._proxy_tls
         token = settings.token.get_secret_value()
         report = partial(self.outbox.add, url)
         service = WorkerService(plane, self.engines, RequestLimits(), report, self._has_room)

@@ -37,6 +37,10 @@ class TicketGrant:
         self.completion_tokens = ticket.completion_tokens
         self._report = report
 
+    def allows(self, engine: Engine) -> bool:
+        """Whether the engine serves the model: it is looked for among few."""
+        return engine in self.engines
+
     def coefficient(self, engine: Engine) -> int:
         """All engines of a worker cost the same."""
         return 0
