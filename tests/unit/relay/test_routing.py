@@ -36,6 +36,9 @@ class Asked:
         self.model = model
         self.prices = prices or {}
 
+    def allows(self, engine: Engine) -> bool:
+        return engine in list(self.engines)
+
     def coefficient(self, engine: Engine) -> int:
         return self.prices.get(engine, 1000)
 
@@ -107,7 +110,7 @@ def test_the_cheapest_is_taken_however_the_engines_are_ordered(
 def test_the_cheaper_one_is_taken_unless_it_is_busy_for_longer(
     clock: CoarseClock, cheap: int, more_s: float, wins: bool
 ) -> None:
-    engines = engines_at(clock, 2)
+    engines = engines_at(clock, 2, capacity=None)
     busy, idle = engines[cheap], engines[1 - cheap]
     idle.running, idle.mean_s = 1, 1.0
     busy.running, busy.mean_s = 2, (1.0 + PRICE_WINS_S + more_s) / 2
@@ -115,6 +118,18 @@ def test_the_cheaper_one_is_taken_unless_it_is_busy_for_longer(
         busy.running, busy.mean_s, idle.mean_s = 0, 0.0, PRICE_WINS_S - more_s
     picked = router_at(clock).pick(Asked(engines, prices={busy: 1}), [])
     assert picked is (busy if wins else idle)
+
+
+@pytest.mark.parametrize("cheap", [0, 1])
+def test_one_with_much_room_is_not_busy(clock: CoarseClock, cheap: int) -> None:
+    """Answers that run side by side do not wait for each other."""
+    engines = engines_at(clock, 2, capacity=64)
+    engines[cheap].running, engines[cheap].mean_s = 10, 5.0
+    picked = router_at(clock).pick(Asked(engines, prices={engines[cheap]: 999}), [])
+    assert picked is engines[cheap]
+    engines[cheap].running = 20
+    picked = router_at(clock).pick(Asked(engines, prices={engines[cheap]: 999}), [])
+    assert picked is engines[1 - cheap]
 
 
 @pytest.mark.parametrize("free", [0, 1])

@@ -107,7 +107,6 @@ async def test_a_model_s_queue_does_not_block_another_s() -> None:
     assert await free(room, busy, 2) == ["a1", "b1"]
 
 
-@pytest.mark.xfail(reason="models are looked at in the order in which their queues began")
 async def test_models_that_share_a_worker_take_turns() -> None:
     room, shared = WaitingRoom(), Places()
     enter(room, shared, "a0", model="greedy")
