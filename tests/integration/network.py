@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import SecretStr
 from tests.integration.accounts import sound, store_of
 from tests.integration.harness import WAIT_S, Chain, Handler, RawEngine, chain
+from tests.integration.messages import get, post
 
+from filature.wire import control
 from filature.worker.app import Worker
 from filature.worker.settings import WorkerSettings
 
@@ -79,11 +81,78 @@ class Network:
 
 
 @asynccontextmanager
-async def network(*engines: RawEngine | Handler, **settings: Any) -> AsyncIterator[Network]:
-    """A proxy and one worker ``gpu`` before each of the engines; the ledger is sound afterwards."""
-    async with chain(wait=False, **settings) as c, AsyncExitStack() as stack:
+async def network(
+    *engines: RawEngine | Handler, own: tuple[RawEngine, ...] = (), **settings: Any
+) -> AsyncIterator[Network]:
+    """A proxy and a worker ``gpu0``, ``gpu1``, … before each of the engines; the ledger is sound afterwards.
+
+    ``own``: engines that the proxy calls itself.
+    """
+    async with chain(*own, **settings) as c, AsyncExitStack() as stack:
         net = Network(c, stack)
         for number, engine in enumerate(engines):
             await net.join(f"gpu{number}", engine)
         yield net
         await sound(c)
+
+
+async def engine_of(net: Network, name: str) -> Any:
+    """The worker as the proxy sees it."""
+    worker = net.chain.proxy.workers.get(name)
+    assert worker is not None
+    return worker.engine
+
+
+class Fake:
+    """A worker that a test plays: it says hello, dials, and answers as it is told, or not at all."""
+
+    def __init__(self, net: Network, token: str, said: bytes) -> None:
+        self.port = net.chain.proxy.port
+        self.token = token
+        self.said = said
+        self.instance = "0123456789abcdef"
+        self.requests = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def join(cls, net: Network, name: str, *, coefficient: int, says: bytes = b"") -> "Fake":
+        fake = cls(net, await net.token(name), says)
+        standing = {
+            "instance": fake.instance,
+            "models": [{"id": "m", "coefficient": coefficient}],
+            "capacity": 8,
+        }
+        auth = f"Authorization: Bearer {fake.token}\r\n"
+        answer = await net.chain.ask(post(standing, control.HELLO_PATH, headers=auth))
+        assert answer.status == 200, answer.body
+        for _ in range(3):
+            fake._tasks.append(asyncio.create_task(fake._tunnel()))
+        worker = net.chain.proxy.workers.get(name)
+        assert worker is not None
+        async with asyncio.timeout(5):
+            while worker.pool.idle_connections < 3:
+                await asyncio.sleep(0.001)
+        return fake
+
+    def upgrade(self) -> bytes:
+        lines = (
+            f"Authorization: Bearer {self.token}\r\n{control.INSTANCE_HEADER}: {self.instance}\r\n"
+            f"Connection: upgrade\r\nUpgrade: {control.TUNNEL_PROTOCOL}\r\n"
+        )
+        return get(control.TUNNEL_PATH, headers=lines)
+
+    async def _tunnel(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(self.upgrade())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        try:
+            while await reader.read(65536):
+                self.requests += 1
+                writer.write(self.said)
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.integration.accounts import CREDIT, balance, customer, records, store_of
-from tests.integration.harness import Client, Puppet, RawEngine, chain, says
+from tests.integration.accounts import CREDIT, balance, customer, records
+from tests.integration.harness import Client, Puppet, RawEngine, says
 from tests.integration.messages import (
     CHAT,
     DONE,
@@ -19,16 +19,12 @@ from tests.integration.messages import (
     cost,
     delta,
     event,
-    get,
     json_answer,
     post,
     stream_answer,
     usage_event,
 )
-from tests.integration.network import Network, network
-
-from filature.proxy.workers import LEASE_S
-from filature.wire import control
+from tests.integration.network import Fake, engine_of, network
 
 HI = json_answer(completion("hi", 3, 2))
 
@@ -40,12 +36,6 @@ def usage_of(body: bytes) -> dict[str, Any]:
     usage = json.loads(line[6:])["usage"]
     assert isinstance(usage, dict)
     return usage
-
-
-async def engine_of(net: Network, name: str) -> Any:
-    worker = net.chain.proxy.workers.get(name)
-    assert worker is not None
-    return worker.engine
 
 
 # what passes
@@ -165,24 +155,11 @@ async def test_what_would_make_an_engine_fetch_something_is_refused() -> None:
 
 async def test_one_s_own_engine_takes_what_a_worker_does_not() -> None:
     own, others = RawEngine(says(HI)), RawEngine(says(HI))
-    async with chain(own) as c:
-        net = Network(c, _Later())
-        await net.join("gpu", others)
+    async with network(others, own=(own,)) as net:
         for _ in range(4):
-            answer = await c.ask(post(CHAT | {"kv_transfer_params": {}}))
+            answer = await net.chain.ask(post(CHAT | {"kv_transfer_params": {}}))
             assert answer.status == 200
         assert others.requests == []
-        await net.leave("gpu")
-        await others.close()
-
-
-class _Later:
-    """Stands for an exit stack: the test cleans up itself, before the chain does."""
-
-    def push_async_callback(self, *_: Any) -> None: ...
-
-    def enter_context(self, context: Any) -> Any:
-        return context.__enter__()
 
 
 async def test_an_engine_s_refusal_is_the_client_s() -> None:
@@ -297,61 +274,6 @@ async def test_a_worker_that_says_it_is_busy_is_no_failure() -> None:
         await busy.close()
 
 
-class Fake:
-    """A worker that a test plays: it says hello, dials, and answers as it is told, or not at all."""
-
-    def __init__(self, net: Network, token: str, said: bytes) -> None:
-        self.port = net.chain.proxy.port
-        self.token = token
-        self.said = said
-        self.instance = "0123456789abcdef"
-        self.requests = 0
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @classmethod
-    async def join(cls, net: Network, name: str, *, coefficient: int, says: bytes = b"") -> "Fake":
-        fake = cls(net, await net.token(name), says)
-        standing = {
-            "instance": fake.instance,
-            "models": [{"id": "m", "coefficient": coefficient}],
-            "capacity": 8,
-        }
-        auth = f"Authorization: Bearer {fake.token}\r\n"
-        answer = await net.chain.ask(post(standing, control.HELLO_PATH, headers=auth))
-        assert answer.status == 200, answer.body
-        for _ in range(3):
-            fake._tasks.append(asyncio.create_task(fake._tunnel()))
-        worker = net.chain.proxy.workers.get(name)
-        assert worker is not None
-        async with asyncio.timeout(5):
-            while worker.pool.idle_connections < 3:
-                await asyncio.sleep(0.001)
-        return fake
-
-    def upgrade(self) -> bytes:
-        lines = (
-            f"Authorization: Bearer {self.token}\r\n{control.INSTANCE_HEADER}: {self.instance}\r\n"
-            f"Connection: upgrade\r\nUpgrade: {control.TUNNEL_PROTOCOL}\r\n"
-        )
-        return get(control.TUNNEL_PATH, headers=lines)
-
-    async def _tunnel(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(self.upgrade())
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        try:
-            while await reader.read(65536):
-                self.requests += 1
-                writer.write(self.said)
-        finally:
-            writer.close()
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
 # room
 
 
@@ -396,167 +318,6 @@ async def test_who_waits_too_long_is_told_so() -> None:
         call.end(HI)
         assert (await running.answer()).status == 200
         assert net.chain.proxy._waiting.count == 0
-
-
-# joining and leaving
-
-
-async def test_a_worker_that_drains_fails_no_request() -> None:
-    first, second = Puppet(), RawEngine(says(HI))
-    async with network() as net:
-        leaving = await net.join("leaving", first, coefficient=500, drain_s=5)
-        await asyncio.sleep(0.15)
-        client = await net.chain.connect()
-        client.send(post(CHAT))
-        call = await first.call()
-        await net.join("staying", second)
-        draining = asyncio.create_task(leaving.drain())
-        async with asyncio.timeout(5):
-            while (await engine_of(net, "leaving")).models:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.15)
-        assert (await net.chain.ask(post(CHAT))).status == 200
-        assert len(second.requests) == 1
-        call.end(HI)
-        assert (await client.answer()).status == 200
-        await draining
-
-
-async def test_a_new_process_of_a_worker_takes_the_place_of_the_old_one_with_its_prices() -> None:
-    engine = RawEngine(says(HI))
-    async with network(engine) as net:
-        assert (await net.chain.ask(post(CHAT))).json["usage"]["total_cost"] == cost(3, 2)
-        await net.leave("gpu0")
-        await net.join("gpu0", RawEngine(says(HI)), coefficient=2000)
-        await asyncio.sleep(0.15)
-        assert (await net.chain.ask(post(CHAT))).json["usage"]["total_cost"] == 2 * cost(3, 2)
-        assert len(net.chain.proxy.workers.list()) == 1
-
-
-async def test_a_lease_ends_when_nothing_is_heard() -> None:
-    async with network() as net:
-        fake = await Fake.join(net, "gone", coefficient=1000)
-        worker = net.chain.proxy.workers.get("gone")
-        assert worker is not None
-        worker.lease_until -= LEASE_S + 1
-        async with asyncio.timeout(5):
-            while net.chain.proxy.workers.list():
-                await asyncio.sleep(0.01)
-        assert (await net.chain.ask(post(CHAT))).status in {404, 503}
-        await fake.close()
-
-
-async def test_a_revoked_token_ends_it_at_once() -> None:
-    async with network(RawEngine(says(HI))) as net:
-        (token,) = store_of(net.chain).worker_tokens.list()
-        await store_of(net.chain).worker_tokens.revoke(token.id)
-        async with asyncio.timeout(5):
-            while net.chain.proxy.workers.list():
-                await asyncio.sleep(0.01)
-        auth = f"Authorization: Bearer {await net.token('gpu0')}\r\n"
-        answer = await net.chain.ask(post({}, control.HELLO_PATH, headers=auth))
-        assert answer.status == 401
-
-
-async def test_a_token_for_some_models_serves_only_those() -> None:
-    async with network() as net:
-        await net.token("gpu", frozenset({"m"}))
-        await net.join("gpu", RawEngine(says(HI), models=("m", "other")))
-        assert set((await engine_of(net, "gpu")).models) == {"m"}
-
-
-async def test_a_proxy_that_was_away_is_joined_again() -> None:
-    async with network(RawEngine(says(HI))) as net:
-        workers = net.chain.proxy.workers
-        (worker,) = workers.list()
-        workers._remove(worker, "is forgotten")
-        assert (await net.chain.ask(post(CHAT))).status in {404, 503}
-        await net.workers["gpu0"].links[0].tell()  # the next heartbeat
-        await net.workers["gpu0"].links[0].tell()
-        await net.ready("gpu0")
-        assert (await net.chain.ask(post(CHAT))).status == 200
-
-
-# strangers
-
-
-HELLO = {"instance": "0" * 16, "models": [{"id": "m"}], "capacity": 1}
-
-
-@pytest.mark.parametrize("auth", ["", "Bearer fil-wrk-wrong", "Basic x", "Bearer sk-fil-x"])
-@pytest.mark.parametrize("path", [control.HELLO_PATH, control.HEARTBEAT_PATH, control.REPORTS_PATH])
-async def test_without_a_token_nobody_joins(path: str, auth: str) -> None:
-    async with network(RawEngine(says(HI))) as net:
-        lines = f"Authorization: {auth}\r\n" if auth else ""
-        answer = await net.chain.ask(post(HELLO, path, headers=lines))
-        assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_worker_token")
-        answer = await net.chain.ask(get(control.TUNNEL_PATH, headers=lines))
-        assert answer.status == 401
-        assert len(net.chain.proxy.workers.list()) == 1
-        assert (await net.chain.ask(post(CHAT))).status == 200
-
-
-@pytest.mark.parametrize(
-    "body", [{}, [], {"instance": "x"}, HELLO | {"capacity": 0}, HELLO | {"models": [{"id": ""}]}]
-)
-async def test_a_hello_that_makes_no_sense_is_named(body: Any) -> None:
-    async with network() as net:
-        auth = f"Authorization: Bearer {await net.token('gpu')}\r\n"
-        answer = await net.chain.ask(post(body, control.HELLO_PATH, headers=auth))
-        assert answer.status == 400
-        assert net.chain.proxy.workers.list() == []
-
-
-async def test_a_tunnel_needs_a_hello_and_an_upgrade() -> None:
-    async with network() as net:
-        fake = Fake(net, await net.token("gpu"), b"")
-        answer = await net.chain.ask(fake.upgrade())
-        assert (answer.status, answer.json["error"]["code"]) == (409, "hello_needed")
-        plain = get(control.TUNNEL_PATH, headers=f"Authorization: Bearer {fake.token}\r\n")
-        assert (await net.chain.ask(plain)).status == 400
-
-
-async def test_garbage_on_a_tunnel_closes_it_and_harms_nobody() -> None:
-    async with network(RawEngine(says(HI))) as net:
-        fake = await Fake.join(net, "bad", coefficient=1, says=b"\x00\xff garbage\r\n\r\n")
-        reader, writer = await asyncio.open_connection("127.0.0.1", fake.port)
-        writer.write(fake.upgrade())
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"POST / HTTP/1.1\r\n\r\n")  # nothing was asked
-        assert await reader.read() == b""
-        writer.close()
-        await asyncio.sleep(0.15)
-        for _ in range(3):
-            assert (await net.chain.ask(post(CHAT))).status == 200
-        await fake.close()
-
-
-async def test_a_worker_answers_only_with_its_own_ticket() -> None:
-    """What reaches a worker down its tunnel without one, or with another's, is refused."""
-    engine = RawEngine(says(HI))
-    async with network(engine) as net:
-        (known,) = net.chain.proxy.workers.list()
-        for line in ("", "x-filature-ticket: nonsense\r\n"):
-            seen: list[int] = []
-            done = asyncio.Event()
-
-            class Asks:
-                def on_connected(self, connection: Any) -> None: ...
-                def on_head(self, head: Any) -> None:
-                    seen.append(head.status)
-
-                def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
-                def on_end(self) -> None:
-                    done.set()
-
-                def on_lost(self, reason: str) -> None:
-                    done.set()
-
-            known.pool.send(Asks(), post(CHAT, headers=line))
-            async with asyncio.timeout(5):
-                await done.wait()
-            assert seen == [403]
-        assert engine.requests == []
 
 
 async def test_the_events_of_a_strange_stream_pass_unchanged() -> None:

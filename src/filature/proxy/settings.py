@@ -120,6 +120,9 @@ class ProxySettings(BaseSettings):
     connect_s: float = Field(5, gt=0, description="For a connection to an engine")
     first_byte_s: float = Field(600, gt=0, description="For an engine's answer to begin")
     progress_s: float = Field(60, gt=0, description="Without data in an answer: a stall")
+    wait_s: float = Field(
+        30, gt=0, description="For a worker to have room, when all that serve a model are full"
+    )
     request_s: float = Field(3600, gt=0, description="For a whole request")
     hold_s: float = Field(15, gt=0, description="For what precedes the first content")
     ping_s: float = Field(15, gt=0, description="Of silence in a stream until a comment is sent")
@@ -205,6 +208,7 @@ class ProxySettings(BaseSettings):
             connect_s=self.connect_s,
             first_byte_s=self.first_byte_s,
             progress_s=self.progress_s,
+            wait_s=self.wait_s,
             request_s=self.request_s,
             hold_s=self.hold_s,
             ping_s=self.ping_s,

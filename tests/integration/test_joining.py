@@ -1,0 +1,181 @@
+"""Who may join, for how long, and what strangers can do at the workers' routes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.integration.accounts import store_of
+from tests.integration.harness import Puppet, RawEngine, says
+from tests.integration.messages import CHAT, completion, cost, get, json_answer, post
+from tests.integration.network import Fake, engine_of, network
+
+from filature.proxy.workers import LEASE_S
+from filature.wire import control
+
+HI = json_answer(completion("hi", 3, 2))
+
+
+# joining and leaving
+
+
+async def test_a_worker_that_drains_fails_no_request() -> None:
+    first, second = Puppet(), RawEngine(says(HI))
+    async with network() as net:
+        leaving = await net.join("leaving", first, coefficient=500, drain_s=5)
+        await asyncio.sleep(0.15)
+        client = await net.chain.connect()
+        client.send(post(CHAT))
+        call = await first.call()
+        await net.join("staying", second)
+        draining = asyncio.create_task(leaving.drain())
+        async with asyncio.timeout(5):
+            while (await engine_of(net, "leaving")).models:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.15)
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        assert len(second.requests) == 1
+        call.end(HI)
+        assert (await client.answer()).status == 200
+        await draining
+
+
+async def test_a_new_process_of_a_worker_takes_the_place_of_the_old_one_with_its_prices() -> None:
+    engine = RawEngine(says(HI))
+    async with network(engine) as net:
+        assert (await net.chain.ask(post(CHAT))).json["usage"]["total_cost"] == cost(3, 2)
+        await net.leave("gpu0")
+        await net.join("gpu0", RawEngine(says(HI)), coefficient=2000)
+        await asyncio.sleep(0.15)
+        assert (await net.chain.ask(post(CHAT))).json["usage"]["total_cost"] == 2 * cost(3, 2)
+        assert len(net.chain.proxy.workers.list()) == 1
+
+
+async def test_a_lease_ends_when_nothing_is_heard() -> None:
+    async with network() as net:
+        fake = await Fake.join(net, "gone", coefficient=1000)
+        worker = net.chain.proxy.workers.get("gone")
+        assert worker is not None
+        worker.lease_until -= LEASE_S + 1
+        async with asyncio.timeout(5):
+            while net.chain.proxy.workers.list():
+                await asyncio.sleep(0.01)
+        assert (await net.chain.ask(post(CHAT))).status in {404, 503}
+        await fake.close()
+
+
+async def test_a_revoked_token_ends_it_at_once() -> None:
+    async with network(RawEngine(says(HI))) as net:
+        (token,) = store_of(net.chain).worker_tokens.list()
+        await store_of(net.chain).worker_tokens.revoke(token.id)
+        async with asyncio.timeout(5):
+            while net.chain.proxy.workers.list():
+                await asyncio.sleep(0.01)
+        auth = f"Authorization: Bearer {await net.token('gpu0')}\r\n"
+        answer = await net.chain.ask(post({}, control.HELLO_PATH, headers=auth))
+        assert answer.status == 401
+
+
+async def test_a_token_for_some_models_serves_only_those() -> None:
+    async with network() as net:
+        await net.token("gpu", frozenset({"m"}))
+        await net.join("gpu", RawEngine(says(HI), models=("m", "other")))
+        assert set((await engine_of(net, "gpu")).models) == {"m"}
+
+
+async def test_a_proxy_that_was_away_is_joined_again() -> None:
+    async with network(RawEngine(says(HI))) as net:
+        workers = net.chain.proxy.workers
+        (worker,) = workers.list()
+        workers._remove(worker, "is forgotten")
+        assert (await net.chain.ask(post(CHAT))).status in {404, 503}
+        await net.workers["gpu0"].links[0].tell()  # the next heartbeat
+        await net.workers["gpu0"].links[0].tell()
+        await net.ready("gpu0")
+        assert (await net.chain.ask(post(CHAT))).status == 200
+
+
+# strangers
+
+
+HELLO = {"instance": "0" * 16, "models": [{"id": "m"}], "capacity": 1}
+
+
+@pytest.mark.parametrize("auth", ["", "Bearer fil-wrk-wrong", "Basic x", "Bearer sk-fil-x"])
+@pytest.mark.parametrize("path", [control.HELLO_PATH, control.HEARTBEAT_PATH, control.REPORTS_PATH])
+async def test_without_a_token_nobody_joins(path: str, auth: str) -> None:
+    async with network(RawEngine(says(HI))) as net:
+        lines = f"Authorization: {auth}\r\n" if auth else ""
+        answer = await net.chain.ask(post(HELLO, path, headers=lines))
+        assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_worker_token")
+        answer = await net.chain.ask(get(control.TUNNEL_PATH, headers=lines))
+        assert answer.status == 401
+        assert len(net.chain.proxy.workers.list()) == 1
+        assert (await net.chain.ask(post(CHAT))).status == 200
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], {"instance": "x"}, HELLO | {"capacity": 0}, HELLO | {"models": [{"id": ""}]}]
+)
+async def test_a_hello_that_makes_no_sense_is_named(body: Any) -> None:
+    async with network() as net:
+        auth = f"Authorization: Bearer {await net.token('gpu')}\r\n"
+        answer = await net.chain.ask(post(body, control.HELLO_PATH, headers=auth))
+        assert answer.status == 400
+        assert net.chain.proxy.workers.list() == []
+
+
+async def test_a_tunnel_needs_a_hello_and_an_upgrade() -> None:
+    async with network() as net:
+        fake = Fake(net, await net.token("gpu"), b"")
+        answer = await net.chain.ask(fake.upgrade())
+        assert (answer.status, answer.json["error"]["code"]) == (409, "hello_needed")
+        plain = get(control.TUNNEL_PATH, headers=f"Authorization: Bearer {fake.token}\r\n")
+        assert (await net.chain.ask(plain)).status == 400
+
+
+async def test_garbage_on_a_tunnel_closes_it_and_harms_nobody() -> None:
+    async with network(RawEngine(says(HI))) as net:
+        fake = await Fake.join(net, "bad", coefficient=1, says=b"\x00\xff garbage\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", fake.port)
+        writer.write(fake.upgrade())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"POST / HTTP/1.1\r\n\r\n")  # nothing was asked
+        assert await reader.read() == b""
+        writer.close()
+        await asyncio.sleep(0.15)
+        for _ in range(3):
+            assert (await net.chain.ask(post(CHAT))).status == 200
+        await fake.close()
+
+
+async def test_a_worker_answers_only_with_its_own_ticket() -> None:
+    """What reaches a worker down its tunnel without one, or with another's, is refused."""
+    engine = RawEngine(says(HI))
+    async with network(engine) as net:
+        (known,) = net.chain.proxy.workers.list()
+        for line in ("", "x-filature-ticket: nonsense\r\n"):
+            asked = Asks()
+            known.pool.send(asked, post(CHAT, headers=line))
+            async with asyncio.timeout(5):
+                await asked.over.wait()
+            assert asked.status == 403
+        assert engine.requests == []
+
+
+class Asks:
+    """A request that a test sends down a tunnel."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.over = asyncio.Event()
+
+    def on_connected(self, connection: Any) -> None: ...
+    def on_head(self, head: Any) -> None:
+        self.status = head.status
+
+    def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
+    def on_end(self) -> None:
+        self.over.set()
+
+    def on_lost(self, reason: str) -> None:
+        self.over.set()
