@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic_settings import BaseSettings
 
 from filature.cli.main import app
 from filature.proxy.settings import ProxySettings
 from filature.telemetry.metric_specs import ALL
+from filature.worker.settings import WorkerSettings
 
 DOCS = Path(__file__).resolve().parent
 
@@ -20,6 +22,15 @@ Made from `filature/proxy/settings.py` by `make docs`; do not edit.
 
 Each is read from the environment variable; those that have an option of `filature up` can be given there,
 which counts more. Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
+
+| variable | option | default | meaning |
+| --- | --- | --- | --- |
+"""
+
+WORKER_HEAD = """
+## Of a worker
+
+Made from `filature/worker/settings.py`; the options are those of `filature worker`.
 
 | variable | option | default | meaning |
 | --- | --- | --- | --- |
@@ -40,14 +51,26 @@ new series. Python's own `process_…` and `python_…` are there, too.
 
 
 def settings_page() -> str:
-    options = _options_of_up()
+    proxy = _rows(ProxySettings, "FILATURE_", _options_of("up"))
+    return (
+        SETTINGS_HEAD
+        + proxy
+        + WORKER_HEAD
+        + _rows(WorkerSettings, "FILATURE_WORKER_", _options_of("worker"))
+    )
+
+
+def _rows(settings: type[BaseSettings], prefix: str, options: set[str]) -> str:
     rows = []
-    for name, field in ProxySettings.model_fields.items():
-        option = f"--{name.replace('_', '-').replace('engines', 'engine')}"
+    for name, field in settings.model_fields.items():
+        singular = name.replace("engines", "engine").replace("proxies", "proxy")
+        option = f"--{singular.replace('_', '-')}"
         shown = f"`{option}`" if option in options else ""
-        default = _default(field.get_default(call_default_factory=True))
-        rows.append(f"| `FILATURE_{name.upper()}` | {shown} | {default} | {field.description} |\n")
-    return SETTINGS_HEAD + "".join(rows)
+        default = (
+            "" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        )
+        rows.append(f"| `{prefix}{name.upper()}` | {shown} | {default} | {field.description} |\n")
+    return "".join(rows)
 
 
 def metrics_page() -> str:
@@ -63,17 +86,19 @@ def pages() -> dict[Path, str]:
     return {DOCS / "settings.md": settings_page(), DOCS / "metrics.md": metrics_page()}
 
 
-def _options_of_up() -> set[str]:
+def _options_of(command: str) -> set[str]:
     group: Any = typer.main.get_command(app)
-    return {option for param in group.commands["up"].params for option in param.opts}
+    return {option for param in group.commands[command].params for option in param.opts}
 
 
 def _default(value: object) -> str:
     match value:
         case None | []:
             return ""
+        case Path() if value == Path():
+            return "`~/.local/share/filature/worker`"
         case Path():
-            return "`~/.local/share/filature`"  # the only one: of data_dir
+            return "`~/.local/share/filature`"
         case bool():
             return f"`{str(value).lower()}`"
         case float() if value == int(value):
