@@ -13,6 +13,7 @@ import typer
 
 from filature.cli.main import app
 from filature.proxy.settings import ProxySettings
+from filature.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -75,6 +76,7 @@ def test_every_filature_command_that_is_named_exists_with_its_options(line: str)
 
 def test_every_variable_that_is_named_is_a_setting() -> None:
     known = {f"FILATURE_{name.upper()}" for name in ProxySettings.model_fields}
+    known |= {f"FILATURE_WORKER_{name.upper()}" for name in WorkerSettings.model_fields}
     named = {
         name for page in PAGES for name in re.findall(r"FILATURE_[A-Z_]+[A-Z]", page.read_text())
     }
