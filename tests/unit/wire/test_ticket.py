@@ -1,7 +1,7 @@
 """Tickets: what one says comes back whole, and only from who made it."""
 
 import base64
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import pytest
@@ -173,9 +173,9 @@ def test_a_ticket_may_be_so_long() -> None:
 
 @pytest.mark.parametrize("said", [None, [], "text", 7, [FIELDS]])
 def test_what_is_no_object_cannot_be_read(said: Any) -> None:
-    text = issue(cast("dict[str, Any]", said), KEY)
+    text = base64.urlsafe_b64encode(orjson.dumps(said)) + b".mac"
     with pytest.raises(TicketError, match="cannot be read"):
-        check_ticket(text, KEY)
+        read_ticket(text)
 
 
 @pytest.mark.parametrize(
