@@ -17,6 +17,8 @@ BUILD = REPOSITORY / "build" / "clients"
 START_S = 20.0
 POLL_S = 0.02
 
+ROLES = ("--split-roles",) if os.environ.get("TEST_SPLIT_ROLES") else ()
+"""With it all answers come through a worker's tunnel."""
 ENGINE_ERROR = "the engine failed on demand"
 """In the message of the error frame that the demo engine sends."""
 
@@ -116,6 +118,6 @@ def chain() -> Iterator[Chain]:
             f"--engine={first}={_aliases(FIRST_ENGINE)}",
             f"--engine={second}={_aliases(SECOND_ENGINE)}",
         )
-        proxy = start(server("proxy", "up", "--port=0", "--admin-port=0", *engines))
+        proxy = start(server("proxy", "up", "--port=0", "--admin-port=0", *engines, *ROLES))
         until("the proxy is ready", lambda: httpx.get(proxy + "/ready").is_success, START_S)
         yield Chain(proxy, first)

@@ -221,6 +221,8 @@ def chain(kind: Kind, given: str | None) -> Iterator[Chain]:
         tap = start(Tap(engine.url))
         names = f"={alias}:{upstream}" if alias else ""
         command = [str(FILATURE), "up", "--port=0", "--admin-port=0", f"--engine={tap.url}{names}"]
+        if os.environ.get("TEST_SPLIT_ROLES"):  # answers come through a worker's tunnel
+            command.append("--split-roles")
         command += [f"--price-{name}={price}" for name, price in PRICES.items()]
         command.append(f"--price-request={REQUEST_PRICE_NANO / 10**9:.9f}")
         environment = {
