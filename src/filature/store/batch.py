@@ -45,17 +45,35 @@ class UsageRow:
         self.total_cost = total_cost
         self.line = line
 
-    def as_list(self) -> list[Any]:
-        return [
+    def values(self) -> tuple[Any, ...]:
+        """In the order of the table's columns."""
+        return (
             self.id,
             self.account,
             self.key_id,
             self.started_ms,
             self.model,
-            self.outcome,
+            str(self.outcome),  # as the driver takes it without asking what an enumeration is
             self.total_cost,
             self.line,
-        ]
+        )
+
+
+def transfer_values(transfer: Transfer) -> tuple[Any, ...]:
+    """A transfer in the order of the table's columns."""
+    return (
+        transfer.id,
+        str(transfer.kind),
+        transfer.debit,
+        transfer.credit,
+        transfer.amount,
+        transfer.at_ms,
+        transfer.fee,
+        transfer.fee_bp,
+        transfer.held,
+        transfer.corrects,
+        transfer.note,
+    )
 
 
 class Batch:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from filature.errors import StoreError
 from filature.store.batch import Batch
 from filature.store.database import Database, WriterLock, take_session_lock
-from filature.store.hot_rows import Statements, rows_of
+from filature.store.hot_rows import Work, hot_rows
 
 RETRY_S: Final = 0.5
 """Between two tries to commit a batch that could not be."""
@@ -38,7 +38,7 @@ class GroupWriter:
         self._database = database
         self.wall_ms = wall_ms
         self._lock = WriterLock(database)
-        self._statements = Statements(database.kind)
+        self._rows = hot_rows(database.kind)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._hot: Any = None  # the raw connection of batches; the thread's own
         self._writing: Batch | None = None
@@ -115,8 +115,8 @@ class GroupWriter:
         self._write(batch, again=False)
 
     def _write(self, batch: Batch, *, again: bool) -> None:
-        rows = rows_of(batch, self._statements, self.wall_ms())
-        self._jobs.put(lambda: self._commit(batch, rows, again=again))
+        work = self._rows.work(batch, self.wall_ms())
+        self._jobs.put(lambda: self._commit(batch, work, again=again))
 
     def _on_committed(self, batch: Batch) -> None:
         self._writing = None
@@ -197,12 +197,12 @@ class GroupWriter:
         with self._database.engine.begin() as connection:
             return function(connection)
 
-    def _commit(self, batch: Batch, rows: list[tuple[str, Any]], *, again: bool) -> None:
+    def _commit(self, batch: Batch, work: Work, *, again: bool) -> None:
         try:
             if self._hot is None:
                 self._connect()
             if not (again and self._is_stored(batch)):
-                self._execute(batch, rows)
+                self._rows.write(self._hot.driver_connection, work)
         except Exception as error:  # noqa: BLE001 - whatever it is, the batch is kept and tried again
             self._disconnect()
             reason = f"{type(error).__name__}: {error}"
@@ -210,30 +210,10 @@ class GroupWriter:
         else:
             self._loop.call_soon_threadsafe(self._on_committed, batch)
 
-    def _execute(self, batch: Batch, rows: list[tuple[str, Any]]) -> None:
-        driver = self._hot.driver_connection
-        if self._database.kind == "sqlite":
-            driver.execute("BEGIN IMMEDIATE")
-            for statement, parameter in rows:
-                driver.execute(statement, (parameter,))
-        else:
-            with driver.pipeline():
-                for statement, parameter in rows:
-                    driver.execute(statement, (parameter,))
-        for statement, parameters in batch.also:
-            driver.execute(self._statements.translate(statement), parameters)
-        driver.commit()
-
     def _is_stored(self, batch: Batch) -> bool:
         """Whether a commit happened of which that was not heard. What has no transfers may be written again."""
-        driver = self._hot.driver_connection
         first = next(iter(batch.transfers), None)
-        if first is None:
-            return False
-        found = driver.execute(self._statements.is_stored, (first,)).fetchone() is not None
-        if self._database.kind == "postgresql":
-            driver.commit()
-        return found
+        return first is not None and self._rows.is_stored(self._hot.driver_connection, first)
 
     def _connect(self) -> None:
         try:
@@ -243,6 +223,7 @@ class GroupWriter:
             raise StoreError(f"{self._database.name} cannot be used: {error}") from None
         if self._database.kind == "postgresql":
             take_session_lock(self._database, self._hot.driver_connection)
+        self._rows.prepare(self._hot.driver_connection)
 
     def _disconnect(self) -> None:
         hot, self._hot = self._hot, None
