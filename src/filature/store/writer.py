@@ -15,6 +15,9 @@ from filature.store.batch import Batch
 from filature.store.database import Database, WriterLock, take_session_lock
 from filature.store.hot_rows import Work, hot_rows
 
+TURNS_MAX: Final = 2
+"""Turns of the loop in which a batch may grow before it is handed over. A turn waits for nothing, and the first that
+brings nothing more ends it: under load what is ready is committed together, and an idle loop goes round once more."""
 RETRY_S: Final = 0.5
 """Between two tries to commit a batch that could not be."""
 CLOSE_S: Final = 10.0
@@ -43,6 +46,8 @@ class GroupWriter:
         self._hot: Any = None  # the raw connection of batches; the thread's own
         self._writing: Batch | None = None
         self._submitting = False
+        self._count = 0  # requests that were in ``pending`` a turn ago
+        self._turns = 0
         self._thread: threading.Thread | None = None
         self.pending = Batch()
         self.failing: str | None = None
@@ -101,7 +106,7 @@ class GroupWriter:
     # on the event loop
 
     def submit(self) -> None:
-        """Have ``pending`` committed, at the end of this turn of the loop at the earliest."""
+        """Have ``pending`` committed, a few turns of the loop later: see TURNS_MAX."""
         if self._writing is None and not self._submitting:
             self._submitting = True
             self._loop.call_soon(self._hand_over)
@@ -110,6 +115,14 @@ class GroupWriter:
         self._submitting = False
         if self._writing is not None or not self.pending:
             return
+        count = len(self.pending.usage)
+        if count > self._count and self._turns < TURNS_MAX:
+            self._count = count
+            self._turns += 1
+            self._submitting = True
+            self._loop.call_soon(self._hand_over)
+            return
+        self._count = self._turns = 0
         batch, self.pending = self.pending, Batch()
         self._writing = batch
         self._write(batch, again=False)
