@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import orjson
-
 from filature.answer.pricing import Tariff
 from filature.errors import InternalError
 from filature.ledger.accounts import worker_account
@@ -183,5 +181,5 @@ def row_of(record: UsageRecord) -> UsageRow:
         record.model.replace("\0", "\ufffd"),  # which PostgreSQL does not take
         record.outcome,
         record.total_cost,
-        orjson.dumps(record.as_log_fields()).decode(),
+        record.write_down().decode(),
     )

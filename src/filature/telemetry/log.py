@@ -12,8 +12,6 @@ import threading
 import time
 from typing import Any, BinaryIO, Final, TextIO
 
-import orjson
-
 from filature.telemetry.record import UsageRecord
 
 LINES_BUFFERED_MAX: Final = 4096
@@ -22,8 +20,6 @@ BATCHES_WAITING_MAX: Final = 16
 """Flushed batches that wait for the stream's reader; further ones are dropped."""
 CLOSE_S: Final = 2.0
 
-_dumps: Final = orjson.dumps  # a module's attributes are looked up at each use
-_NEWLINE: Final = orjson.OPT_APPEND_NEWLINE
 _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every LogRecord has; the others were given as ``extra``."""
 
@@ -47,9 +43,11 @@ class RequestLog:
     def write(self, record: UsageRecord) -> None:
         """Queue one record's line."""
         if self._stream is None:
+            record.line = b""
             return
         # written down here and not by the thread, which would hold the interpreter for a whole batch
-        self._lines += _dumps(record.as_log_fields(), None, _NEWLINE)
+        self._lines += record.take_line()
+        self._lines += b"\n"
         self._lines_kept += 1
         if self._lines_kept >= LINES_BUFFERED_MAX:
             self.flush()

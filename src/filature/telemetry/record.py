@@ -1,6 +1,6 @@
 """The usage record: all that is kept of a request after its end. Never a prompt, an answer or a key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -64,6 +64,8 @@ class UsageRecord:
     """Of the model's price; 0: the settings'."""
     coefficient: int = 1000
     """Of the engine that answered, in thousandths."""
+    line: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """Its log line, between ``write_down`` and ``take_line``: the store and the log have the same."""
 
     # spelt out, for the __init__ that a dataclass makes is not compiled
     def __init__(  # noqa: PLR0913, PLR0917 - a record has many fields
@@ -129,6 +131,7 @@ class UsageRecord:
         self.clamped = clamped
         self.tariff_version = tariff_version
         self.coefficient = coefficient
+        self.line = b""
 
     def as_dict(self) -> dict[str, Any]:
         """The public form, for ``orjson.dumps``.
@@ -175,6 +178,17 @@ class UsageRecord:
             "coefficient": self.coefficient,
         }
 
+    def write_down(self) -> bytes:
+        """The log line, without its end; kept for ``take_line``. What is changed later is not in it."""
+        self.line = orjson.dumps(self.as_log_fields())
+        return self.line
+
+    def take_line(self) -> bytes:
+        """The log line that was written down last, or a new one. It is not kept any longer."""
+        line = self.line or orjson.dumps(self.as_log_fields())
+        self.line = b""
+        return line
+
     def as_log_fields(self) -> dict[str, Any]:
         """The log line's: its kind, and all fields under their own names."""
         return {
@@ -215,7 +229,7 @@ class UsageRecord:
     def from_log(line: bytes | str) -> "UsageRecord":
         """The record of a log line, whichever version of this program wrote it."""
         fields = orjson.loads(line)
-        names = UsageRecord.__dataclass_fields__
+        names = {name for name, each in UsageRecord.__dataclass_fields__.items() if each.init}
         return UsageRecord(**{name: value for name, value in fields.items() if name in names})
 
     def as_json(self) -> bytes:

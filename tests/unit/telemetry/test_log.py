@@ -54,9 +54,29 @@ def test_lines_are_written_when_flushed_one_object_each() -> None:
     assert [line["id"] for line in lines] == ["req_1", "req_2"]
     assert lines[0]["event"] == "request"
     assert lines[0]["total_cost"] == 7
-    assert lines[0].keys() == {"event", *(field.name for field in dataclasses.fields(UsageRecord))}
+    told = {field.name for field in dataclasses.fields(UsageRecord) if field.init}
+    assert lines[0].keys() == {"event", *told}
     log.close()
     assert stream.getvalue().count(b"\n") == 2, "a line is written once"
+
+
+def test_a_line_that_was_written_down_is_taken_and_not_kept() -> None:
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    told = record(1)
+    line = told.write_down()
+    log.write(told)
+    log.close()
+    assert stream.getvalue() == line + b"\n"
+    assert not told.line
+
+
+def test_a_record_that_was_changed_is_written_down_anew() -> None:
+    told = record(1)
+    told.write_down()
+    told.outcome = "not_settled"
+    told.write_down()
+    assert json.loads(told.take_line())["outcome"] == "not_settled"
 
 
 def test_the_buffer_is_bounded() -> None:
