@@ -45,7 +45,7 @@ class Network:
     async def proxy(self) -> Filature:
         words = ("proxy", "--port", str(self.port), "--admin-port", "0")
         log = self.directory / "proxy.log"
-        return await Filature.start(*words, log=log, **self.place.settings)
+        return await Filature.start(*words, log=log, prepare=None, **self.place.settings)
 
     async def worker(self) -> asyncio.subprocess.Process:
         words = ("--proxy", f"http://127.0.0.1:{self.port}", "--token", self.token)
