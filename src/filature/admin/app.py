@@ -18,9 +18,11 @@ from filature.admin.auth import TokenRequired, error_response
 from filature.admin.keys import Keys
 from filature.admin.ledger import LedgerRoutes
 from filature.admin.models import ErrorShown
+from filature.admin.payouts import PayoutRoutes
 from filature.admin.prices import Prices
 from filature.admin.usage import Usage
 from filature.admin.worker_tokens import WorkerTokenRoutes
+from filature.admin.workers import Registry, WorkerRoutes
 from filature.errors import (
     FilatureError,
     InternalError,
@@ -33,7 +35,7 @@ from filature.telemetry.metrics import CONTENT_TYPE, Metrics
 
 API: Final = "/admin/v1"
 DESCRIPTION_PATH: Final = f"{API}/openapi.json"
-_DESCRIPTION: Final = """Accounts, keys, workers' tokens, prices, usage and the ledger of one proxy.
+_DESCRIPTION: Final = """Accounts, keys, workers and their tokens, payouts, prices, usage and the ledger of one proxy.
 
 Amounts come twice: in credits as exact decimals in strings, and as integers of nano-credits in members that
 end in `_nano`. A request gives one of the two. Times are Unix milliseconds. Errors are in OpenAI's envelope.
@@ -45,13 +47,14 @@ def create_app(
     *,
     token: str | None = None,
     metrics: Metrics | None = None,
+    workers: Registry | None = None,
     health: Callable[[], dict[str, object]] = dict,
     clock: Callable[[], int] = wall_ms,
 ) -> FastAPI:
     """``/health``, ``/metrics`` of ``metrics``, and the API over ``store`` for those who have ``token``.
 
-    ``health`` gives more that ``/health`` shows. There is no documentation page: FastAPI's would
-    load programs from elsewhere.
+    ``health`` gives more that ``/health`` shows; ``workers`` are those of a proxy that runs. There is no
+    documentation page: FastAPI's would load programs from elsewhere.
     """
     app = FastAPI(
         title="Filature admin API",
@@ -70,6 +73,8 @@ def create_app(
             Accounts(store, clock),
             Keys(store, clock),
             WorkerTokenRoutes(store),
+            WorkerRoutes(store, workers),
+            PayoutRoutes(store, clock),
             Prices(store, clock),
             Usage(store),
             LedgerRoutes(store, clock),

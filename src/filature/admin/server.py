@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from filature.admin.app import create_app
+from filature.admin.workers import Registry
 from filature.store.store import Store
 from filature.telemetry.metrics import Metrics
 
@@ -32,11 +33,14 @@ class AdminServer:
         *,
         store: Store | None = None,
         token: str | None = None,
+        workers: Registry | None = None,
         health: Callable[[], dict[str, object]] = dict,
     ) -> None:
         self.host = host
         self.port = port
-        self._application = create_app(store, token=token, metrics=metrics, health=health)
+        self._application = create_app(
+            store, token=token, metrics=metrics, workers=workers, health=health
+        )
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 

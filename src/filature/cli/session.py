@@ -1,6 +1,7 @@
 """What all commands on the admin API share: where the ledger is, ``--json``, and how they fail."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -92,6 +93,18 @@ def _remember(
     admin_token: Annotated[str | None, typer.Option(envvar="FILATURE_ADMIN_TOKEN")] = None,
 ) -> None:
     ctx.obj = Target(data_dir, database, admin_url, admin_token)
+
+
+def target_of_environment() -> Target:
+    """What FILATURE_… say, for a group whose own options are others."""
+    get = os.environ.get
+    data_dir = get("FILATURE_DATA_DIR")
+    return Target(
+        Path(data_dir) if data_dir else None,
+        get("FILATURE_DATABASE"),
+        get("FILATURE_ADMIN_URL"),
+        get("FILATURE_ADMIN_TOKEN"),
+    )
 
 
 def command(group: typer.Typer, function: "Command[P]", name: str | None = None) -> None:

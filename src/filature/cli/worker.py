@@ -1,12 +1,21 @@
-"""``filature worker``: sells the tokens of the engine beside it. The work is ``filature.worker``'s."""
+"""``filature worker``: sells the tokens of the engine beside it; and what an operator sees of workers."""
 
 import asyncio
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
-from filature.cli.serving import run, settings_of
+from filature.cli import worker_statement
+from filature.cli.connect import CHOICE_WRONG, CommandFailed
+from filature.cli.key import coefficient_text
+from filature.cli.serving import fail, run, settings_of
+from filature.cli.session import Session, command, target_of_environment
+from filature.cli.tables import Column, credits_text, show_json, show_table
+from filature.cli.times import unix_ms
 
 if TYPE_CHECKING:
     from filature.worker.app import Worker
@@ -15,10 +24,16 @@ _LOOK_S: Final = 0.1
 
 
 def register(app: typer.Typer) -> None:
-    app.command("worker")(worker)
+    workers = typer.Typer(add_completion=False, rich_markup_mode=None)
+    workers.callback(invoke_without_command=True)(worker)
+    app.add_typer(workers, name="worker")
+    for function in (list_, disable, enable, drain, earnings):
+        command(workers, function)
+    worker_statement.register(workers)
 
 
 def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
+    context: typer.Context,
     proxy: Annotated[
         list[str] | None,
         typer.Option(metavar="URL", help="A proxy to join; may be given several times."),
@@ -64,6 +79,12 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     given as FILATURE_WORKER_…: docs/settings.md.
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
+    del given["context"]
+    if context.invoked_subcommand is not None:
+        if given:
+            fail("worker", "give a subcommand's options behind it, and no others", CHOICE_WRONG)
+        context.obj = target_of_environment()
+        return
     for name, plural in (("proxy", "proxies"), ("engine", "engines")):
         if name in given:
             given[plural] = given.pop(name)
@@ -75,6 +96,133 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": default_data_dir() / "worker"})
     run("worker", serve(settings, _Announcement().started), settings.log_level)
+
+
+Name = Annotated[str, typer.Argument(help="The worker's name.")]
+
+
+def list_(session: Session) -> None:
+    """List workers, and what each offers: prices are credits per million tokens, at its coefficient."""
+    answer = session.api.get("/workers")
+    if session.as_json:
+        show_json(answer)
+        return
+    show_table(
+        [
+            *(Column(name) for name in ("worker", "state", "model")),
+            *(Column(name, "number") for name in ("context", "coefficient")),
+            *(Column(name, "amount") for name in ("in", "out")),
+            *(Column(name, "number") for name in ("running", "ready", "mean s")),
+            Column("version"),
+            Column("joined (UTC)", "time"),
+        ],
+        (
+            (each["name"], each["state"], *_offered(model), *_standing(each))
+            for each in answer["data"]
+            for model in each["models"] or [None]
+        ),
+        empty="There are no workers yet: filature worker-token create NAME",
+    )
+
+
+def _offered(model: dict[str, Any] | None) -> tuple[Any, ...]:
+    if model is None:
+        return (None,) * 5
+    return (
+        model["id"],
+        model["context_length"],
+        coefficient_text(model["coefficient"]),
+        model["prompt_nano"],
+        model["completion_nano"],
+    )
+
+
+def _standing(worker: dict[str, Any]) -> tuple[Any, ...]:
+    if worker["joined_ms"] is None:
+        return (None,) * 5
+    return (
+        f"{worker['running']}/{worker['capacity']}",
+        worker["tunnels"],
+        f"{worker['mean_s']:.2f}",
+        worker["version"],
+        worker["joined_ms"],
+    )
+
+
+def disable(session: Session, name: Name) -> None:
+    """Send a worker no new requests until it is enabled, also after a restart."""
+    _tell(session, name, "disable", "gets no new requests")
+
+
+def enable(session: Session, name: Name) -> None:
+    """Send a worker requests again."""
+    _tell(session, name, "enable", "gets requests again")
+
+
+def drain(session: Session, name: Name) -> None:
+    """Send a worker no new requests until its process begins anew."""
+    _tell(session, name, "drain", "gets no new requests until it is started anew")
+
+
+def earnings(
+    session: Session,
+    name: Name,
+    since: Annotated[
+        str | None, typer.Option(help="From when on: 7d, 2027-01-01 or 2027-01-01T12:00 (UTC).")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
+) -> None:
+    """Show what a worker earned, by day and model, and what it was not paid yet."""
+    since_ms = unix_ms(since, time.time_ns() // 1_000_000, "--since")
+    path = f"/workers/{quote(name, safe='')}/earnings"
+    if as_csv:
+        if session.as_json:
+            raise CommandFailed("--json and --csv: give one of them", CHOICE_WRONG)
+        session.api.download(path, sys.stdout.buffer, since_ms=since_ms, format="csv")
+        sys.stdout.buffer.flush()
+        return
+    answer = session.api.get(path, since_ms=since_ms)
+    if session.as_json:
+        show_json(answer)
+        return
+    show_table(
+        [
+            Column("day (UTC)"),
+            Column("model"),
+            *(Column(name, "number") for name in ("settled", "voided", "prompt", "completion")),
+            *(Column(name, "amount") for name in ("charged", "fees", "earned")),
+            Column("not charged for"),
+        ],
+        (
+            (
+                each["day"],
+                each["model"],
+                each["settled"],
+                sum(each["voided"].values()),
+                each["prompt"],
+                each["completion"],
+                each["charged_nano"],
+                each["fees_nano"],
+                each["earned_nano"],
+                ", ".join(f"{count} {outcome}" for outcome, count in each["voided"].items()),
+            )
+            for each in answer["data"]
+        ),
+        empty="Nothing in this time.",
+    )
+    print(
+        f"Owed to {name}: {credits_text(answer['balance_nano'])} credits, "
+        f"paid out so far: {credits_text(answer['paid_out_nano'])}. "
+        f"Pay: filature payout create {name} AMOUNT"
+    )
+
+
+def _tell(session: Session, name: str, what: str, done: str) -> None:
+    answer = session.api.post(f"/workers/{quote(name, safe='')}/{what}")
+    if session.as_json:
+        show_json(answer)
+    else:
+        print(f"{name} {done}.")
 
 
 class _Announcement:

@@ -22,10 +22,12 @@ from filature.proxy.callers import Callers
 from filature.proxy.control import Control
 from filature.proxy.free_failures import FreeFailures
 from filature.proxy.pages import Pages
+from filature.proxy.payout_desk import PayoutDesk
 from filature.proxy.rates import RateLimiter
 from filature.proxy.reports import ReportDesk
 from filature.proxy.routes import Routes
 from filature.proxy.settings import ProxySettings
+from filature.proxy.statements import STATEMENTS_SECRET, StatementDesk
 from filature.proxy.tickets import TicketOffice
 from filature.proxy.upkeep import DEMO_ACCOUNT, Upkeep, open_demo_account
 from filature.proxy.workers import Workers
@@ -43,6 +45,8 @@ from filature.store.usage_records import RecentUsage
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
+from filature.wire.control import KEYS_PATH
+from filature.wire.statement import SigningKey
 
 BACKLOG: Final = 4096
 ABORT_S: Final = 1.0
@@ -124,7 +128,7 @@ class Proxy:
             metrics.ledger_transfers = writer.transfers
             metrics.ledger_holds = len(self.store.ledger.state.holds)
 
-    def _routes(self, store: Store, ticket_key: bytes) -> Routes:
+    def _routes(self, store: Store, ticket_key: bytes, statements: StatementDesk) -> Routes:
         settings, plane = self.settings, self._plane
         boot = secrets.token_hex(8)
         keyless = DEMO_ACCOUNT if settings.serves_keyless else None
@@ -150,16 +154,27 @@ class Proxy:
             wall_ms,
             self._admission.sells,
         )
+        for name in store.disabled_workers.names():
+            self.workers.disable(name, disabled=True)
+        self.workers.statement = statements.of
+        if settings.price_default:
+            price = settings.default_price("any")
+            self.workers.default_prices = (price.prompt, price.completion)
         self._upkeep = Upkeep(store, idempotency, self._admission, settings.usage_days)
+        pages = Pages(self.engines, store, self.usage, self._is_draining)
+        pages.add(KEYS_PATH, statements.keys)
         return Routes(
             plane,
             settings.request_limits(),
             Callers(store.keys, wall_ms, keyless=keyless),
             self._admission,
             idempotency,
-            Pages(self.engines, store, self.usage, self._is_draining),
+            pages,
             Control(
-                store.worker_tokens, self.workers, ReportDesk(store, ticket_key, boot, wall_ms)
+                store.worker_tokens,
+                self.workers,
+                ReportDesk(store, ticket_key, boot, wall_ms),
+                PayoutDesk(store),
             ),
             cors_origins=settings.cors_origins,
             is_draining=self._is_draining,
@@ -185,7 +200,9 @@ class Proxy:
         self.store = store = await Store.open(settings.database_url)
         if settings.serves_keyless:
             await open_demo_account(store.ledger, settings.demo_credit_nano)
-        routes = self._routes(store, await store.secret("tickets"))
+        signing = SigningKey(await store.secret(STATEMENTS_SECRET))
+        statements = StatementDesk(store.reader, signing, time.time)
+        routes = self._routes(store, await store.secret("tickets"), statements)
         await self._upkeep.begin()
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
         tls = _server_tls(settings.tls_cert, settings.tls_key)
@@ -201,7 +218,12 @@ class Proxy:
         token = settings.admin_token
         secret = admin_token(settings.data_dir) if token is None else token.get_secret_value()
         self._admin = AdminServer(
-            self.metrics, settings.admin_host, settings.admin_port, store=store, token=secret
+            self.metrics,
+            settings.admin_host,
+            settings.admin_port,
+            store=store,
+            token=secret,
+            workers=self.workers,
         )
         await self._admin.start()
         self.admin_port = self._admin.port
@@ -210,6 +232,7 @@ class Proxy:
         write_note(settings.data_dir, RunningProxy(os.getpid(), url, store.database.name))
         self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
         self._tasks.append(loop.create_task(self._upkeep.run()))
+        self._tasks.append(loop.create_task(statements.run()))
 
     async def drain(self) -> None:
         """Take no new work, let running answers finish within the grace period, end the rest."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from filature.errors import AuthenticationFailed, Conflict, InvalidRequest, MethodNotAllowed
+from filature.proxy.payout_desk import PayoutDesk
 from filature.proxy.reports import ReportDesk
 from filature.proxy.workers import Workers
 from filature.relay.downstream import DownstreamConnection
@@ -27,7 +28,9 @@ Endpoint = Callable[[WorkerToken, bytes], Answer]
 class Control:
     """The routes of workers. Every one needs a worker's token."""
 
-    def __init__(self, tokens: WorkerTokens, workers: Workers, desk: ReportDesk) -> None:
+    def __init__(
+        self, tokens: WorkerTokens, workers: Workers, desk: ReportDesk, payouts: PayoutDesk
+    ) -> None:
         self._tokens = tokens
         self._workers = workers
         self._desk = desk
@@ -35,6 +38,7 @@ class Control:
             control.HELLO_PATH: self._hello,
             control.HEARTBEAT_PATH: self._heartbeat,
             control.REPORTS_PATH: self._reports,
+            control.PAYOUT_REQUESTS_PATH: payouts.ask,
         }
 
     def find(self, head: RequestHead) -> "WorkerRoute | None":

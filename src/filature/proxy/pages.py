@@ -44,6 +44,10 @@ class Pages:
             "/ready": self._ready,
         }
 
+    def add(self, path: str, page: Page) -> None:
+        """A page that another part of the proxy makes."""
+        self._pages[path] = page
+
     def find(self, path: str) -> Page | None:
         page = self._pages.get(path)
         if page is None and path.startswith("/v1/models/"):

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from filature.admin.workers import ModelStanding, WorkerStanding
 from filature.errors import Conflict
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import Abilities, Engine, EngineAddress, EngineDirectory, ServedModel
@@ -87,11 +88,42 @@ class Workers:
         self._sold = sold
         self._workers: dict[str, Worker] = {}
         self._disabled: set[str] = set()
+        self._drained: dict[str, str] = {}  # by name, the process that was
+        self.statement: Callable[[str], str | None] = _no_statement
+        """A worker's latest earnings statement."""
+        self.default_prices: tuple[int, int] | None = None
+        """Of models that have no price of their own, for an operator to see."""
         clock.each_tick(self._end_leases)
 
     def list(self) -> list[Worker]:
         """In the order in which they joined."""
         return list(self._workers.values())
+
+    def standings(self) -> Sequence[WorkerStanding]:
+        """As an operator looks at them."""
+        return [
+            WorkerStanding(
+                name=worker.name,
+                state="disabled" if self.is_disabled(worker.name) else worker.state,
+                models=[
+                    ModelStanding(
+                        id=model.id,
+                        coefficient=model.coefficient,
+                        context_length=model.context_length,
+                        prices=self.default_prices,
+                    )
+                    for model in worker.told
+                ],
+                running=worker.engine.running,
+                capacity=worker.engine.capacity or 0,
+                tunnels=worker.pool.idle_connections,
+                mean_s=worker.engine.mean_s,
+                failures=worker.engine.failures,
+                version=worker.version,
+                joined_ms=worker.joined_ms,
+            )
+            for worker in self._workers.values()
+        ]
 
     def get(self, name: str) -> Worker | None:
         return self._workers.get(name)
@@ -142,13 +174,24 @@ class Workers:
         if worker is not None:
             self._offer(worker)
 
+    def drain(self, name: str) -> bool:
+        """Give a worker no new requests until its process begins anew; whether it is here."""
+        worker = self._workers.get(name)
+        if worker is None:
+            return False
+        self._drained[name] = worker.instance
+        worker.draining = True
+        self._offer(worker)
+        return True
+
     def is_disabled(self, name: str) -> bool:
         return name in self._disabled
 
     def _stand(self, worker: Worker, token: WorkerToken, standing: Standing) -> Welcome:
         worker.token = token
         worker.lease_until = self._clock.now + LEASE_S
-        worker.draining = standing.draining
+        drained = self._drained.get(worker.name) == worker.instance
+        worker.draining = standing.draining or drained
         worker.engine.capacity = standing.capacity
         allowed = token.models
         worker.told = [m for m in standing.models if allowed is None or m.id in allowed]
@@ -159,6 +202,7 @@ class Workers:
             heartbeat_s=HEARTBEAT_S,
             tunnels=worker.pool.idle_connections,
             refused_models=[] if worker.draining or self.is_disabled(worker.name) else refused,
+            statement=self.statement(worker.name),
         )
 
     def _offer(self, worker: Worker) -> None:
@@ -196,3 +240,7 @@ class Workers:
         worker.engine.models.clear()
         worker.engine.pool.close()
         log.info("worker %s %s", worker.name, why)
+
+
+def _no_statement(worker: str) -> None:
+    """Until there is somebody who makes them."""

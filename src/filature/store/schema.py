@@ -137,6 +137,26 @@ kept_secrets: Final = Table(
     Column("created_ms", BigInteger, nullable=False),
 )
 
+disabled_workers: Final = Table(
+    "disabled_workers",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    Column("disabled_ms", BigInteger, nullable=False),
+)
+
+payout_requests: Final = Table(
+    "payout_requests",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("worker", Text, nullable=False),  # its name
+    Column("amount", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # open, paid, refused
+    Column("ended_ms", BigInteger),  # when it was paid or refused
+    CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("state IN ('open', 'paid', 'refused')", name="state"),
+)
+
 tariffs: Final = Table(
     "tariffs",
     metadata,

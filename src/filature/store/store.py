@@ -9,9 +9,11 @@ from sqlalchemy import Connection, insert
 from filature.ledger.accounts import HOUSE_ACCOUNTS, Account, kind_of
 from filature.ledger.book import Ledger
 from filature.store.database import Database
+from filature.store.disabled_workers import DisabledWorkers
 from filature.store.embedded import EmbeddedLedger, LookedUp
 from filature.store.keys import KeyRing, read_spending
 from filature.store.ledger_rows import read_accounts
+from filature.store.payouts import PayoutRequests
 from filature.store.prices import PriceBook
 from filature.store.reader import Reader
 from filature.store.schema import ledger_accounts
@@ -29,7 +31,7 @@ def wall_ms() -> int:
 class Store:
     """One database and what is held of it in memory. ``await Store.open(url)``, then ``close``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all that is held in memory of one database
         self,
         database: Database,
         writer: GroupWriter,
@@ -38,6 +40,7 @@ class Store:
         keys: KeyRing,
         prices: PriceBook,
         worker_tokens: WorkerTokens,
+        disabled_workers: DisabledWorkers,
         spending: dict[tuple[str, str], int],
     ) -> None:
         self.database = database
@@ -47,6 +50,8 @@ class Store:
         self.keys = keys
         self.prices = prices
         self.worker_tokens = worker_tokens
+        self.disabled_workers = disabled_workers
+        self.payout_requests = PayoutRequests(reader, writer)
         self.spending = spending
         """What keys with a budget spent, by key and period, when it was opened."""
         self.usage = UsageLog(reader, writer)
@@ -70,13 +75,16 @@ class Store:
             keys = await KeyRing.load(reader, writer, clock)
             prices = await PriceBook.load(reader, writer, clock)
             worker_tokens = await WorkerTokens.load(reader, writer, clock)
+            disabled = await DisabledWorkers.load(reader, writer)
             spending = await reader.read(read_spending)
         except BaseException:
             await writer.close()
             reader.close()
             database.close()
             raise
-        return cls(database, writer, reader, ledger, keys, prices, worker_tokens, spending)
+        return cls(
+            database, writer, reader, ledger, keys, prices, worker_tokens, disabled, spending
+        )
 
     async def secret(self, name: str) -> bytes:
         """32 random bytes, made when ``name`` is first asked for, and the same ever after.

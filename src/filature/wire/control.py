@@ -4,11 +4,16 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from filature.wire.statement import STATEMENT_CHARS_MAX
+
 PREFIX: Final = "/filature/v1"
 HELLO_PATH: Final = f"{PREFIX}/hello"
 HEARTBEAT_PATH: Final = f"{PREFIX}/heartbeat"
 REPORTS_PATH: Final = f"{PREFIX}/reports"
 TUNNEL_PATH: Final = f"{PREFIX}/tunnel"
+PAYOUT_REQUESTS_PATH: Final = f"{PREFIX}/payout-requests"
+KEYS_PATH: Final = f"{PREFIX}/keys"
+"""For everybody: the keys by which earnings statements are checked, as a JWK set."""
 TUNNEL_PROTOCOL: Final = "filature-tunnel/1"
 """In ``Upgrade``: behind the answer 101 the side that answered sends the requests."""
 INSTANCE_HEADER: Final = "x-filature-instance"
@@ -66,6 +71,8 @@ class Welcome(_Message):
     """False: the proxy has forgotten the worker, which is to say hello again."""
     refused_models: list[str] = []
     """Those that its token does not allow, or that have no price."""
+    statement: Annotated[str, Field(max_length=STATEMENT_CHARS_MAX)] | None = None
+    """The latest earnings statement: see ``wire.statement``."""
 
 
 class Report(_Message):
@@ -95,6 +102,25 @@ class Accepted(_Message):
 
     object: Literal["reports"] = "reports"
     verdicts: dict[str, str]
+
+
+class PayoutAsked(_Message):
+    """What a worker asks to be paid, nano-credits. The same ``id`` again is the same request."""
+
+    id: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    amount_nano: Annotated[int, Field(ge=1, lt=2**63)]
+
+
+class PayoutRequested(_Message):
+    """How the request stands: ``open`` until the operator answers it. ``balance_nano``: not paid yet, this included."""
+
+    object: Literal["payout_request"] = "payout_request"
+    id: str
+    worker: str
+    amount_nano: int
+    state: Literal["open", "paid", "refused"]
+    at_ms: int
+    balance_nano: int
 
 
 def parse(kind: type[_Message], body: bytes) -> Any:

@@ -32,6 +32,7 @@ from filature.worker.link import ProxyLink
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.settings import OUTBOX_FILE, WorkerSettings
+from filature.worker.statements import StatementKeeper
 from filature.worker.tunnels import ProxyAddress, Tunnels
 
 FLUSH_S: Final = 0.1
@@ -90,7 +91,10 @@ class Worker:
         service.coefficient = settings.coefficient
         downstream = Downstream(service, self._clock, self._limits)
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
-        return ProxyLink(tunnels, service, self.outbox, token, tls, self.standing, self.room)
+        link = ProxyLink(tunnels, service, self.outbox, token, tls, self.standing, self.room)
+        alone = len(settings.proxies) == 1
+        link.statements = StatementKeeper(settings.data_dir, url, alone=alone)
+        return link
 
     def _record(self, record: UsageRecord) -> None:
         self.metrics.record(record)

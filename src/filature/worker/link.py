@@ -15,6 +15,7 @@ from filature.wire import control
 from filature.wire.control import Accepted, Reports, Standing, Welcome
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
+from filature.worker.statements import StatementKeeper
 from filature.worker.tunnels import Tunnels
 
 ANSWER_S: Final = 10.0
@@ -47,6 +48,8 @@ class ProxyLink:
         self.tunnels = tunnels
         self.joined = False
         """Whether the proxy knows this process."""
+        self.statements: StatementKeeper | None = None
+        """Of the earnings statements that the proxy gives."""
         self._service = service
         self._outbox = outbox
         self._stand = stand
@@ -98,13 +101,25 @@ class ProxyLink:
             log.warning("proxy %s: its answer cannot be understood", self.url)
             return None
         if welcome.known and not self.joined:
+            if self.statements is not None:
+                self.statements.joined()
             log.info("joined %s as %s", self.url, welcome.worker)
             if welcome.refused_models:
                 log.warning("%s does not take: %s", self.url, ", ".join(welcome.refused_models))
         self.joined = welcome.known
         self._service.name = welcome.worker
         self._seen = welcome.tunnels
+        if self.statements is not None:
+            await self.statements.take(welcome.statement, welcome.worker, self._keys)
         return welcome
+
+    async def _keys(self) -> bytes | None:
+        """Those that the proxy signs statements by."""
+        try:
+            answer = await self._client.get(control.KEYS_PATH)
+        except httpx.HTTPError:
+            return None
+        return answer.content if answer.is_success else None
 
     async def _post(self, path: str, body: str) -> bytes | None:
         """The answer's body; None where there is none that is good, which is said once."""

@@ -8,6 +8,7 @@ import httpx
 import orjson
 
 from filature.admin.app import create_app
+from filature.admin.workers import Registry
 from filature.ledger.accounts import client_account, worker_account
 from filature.ledger.outcomes import Outcome
 from filature.store.batch import UsageRow
@@ -46,9 +47,9 @@ class Api:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Api]:
+async def opened(url: str, workers: Registry | None = None) -> AsyncIterator[Api]:
     store = await Store.open(url, lambda: NOW_MS)
-    app = create_app(store, token=TOKEN, clock=lambda: NOW_MS)
+    app = create_app(store, token=TOKEN, clock=lambda: NOW_MS, workers=workers)
     try:
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app),

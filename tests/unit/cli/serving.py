@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from filature.admin.server import AdminServer
+from filature.admin.workers import Registry
 from filature.proxy.settings import DATABASE_FILE
 from filature.store.data_dir import RunningProxy, admin_token, remove_note, write_note
 from filature.store.store import Store
@@ -20,8 +21,9 @@ WAIT_S: Final = 20.0
 class Running:
     """What runs. ``call`` has something done in its event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: Registry | None) -> None:
         self.folder = folder
+        self.workers = workers
         self.database = f"sqlite:///{folder / DATABASE_FILE}"
         self.token = admin_token(folder)
         self.loop = asyncio.new_event_loop()
@@ -36,7 +38,14 @@ class Running:
     async def serve(self) -> None:
         self.store = await Store.open(self.database)
         try:
-            self.server = AdminServer(Metrics(), "127.0.0.1", 0, store=self.store, token=self.token)
+            self.server = AdminServer(
+                Metrics(),
+                "127.0.0.1",
+                0,
+                store=self.store,
+                token=self.token,
+                workers=self.workers,
+            )
             await self.server.start()
             write_note(self.folder, RunningProxy(os.getpid(), self.url, self.store.database.name))
             self.started.set()
@@ -57,8 +66,8 @@ class Running:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Running]:
-    running = Running(folder)
+def serving(folder: Path, workers: Registry | None = None) -> Iterator[Running]:
+    running = Running(folder, workers)
     thread = threading.Thread(target=running.run)
     thread.start()
     try:

@@ -12,6 +12,8 @@ COMMANDS = {
     "account": {"create", "list", "show", "top-up", "refund", "payout"},
     "key": {"create", "list", "revoke"},
     "worker-token": {"create", "list", "revoke"},
+    "worker": {"list", "disable", "enable", "drain", "earnings"},
+    "payout": {"create", "list", "refuse"},
     "price": {"show", "set", "withdraw", "import", "alias", "unalias", "coefficient"},
     "usage": {"list", "show", "sum"},
     "ledger": {"check", "export", "balance", "correct"},

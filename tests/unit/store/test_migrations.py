@@ -8,7 +8,11 @@ from alembic.operations import Operations
 from sqlalchemy import insert, inspect, select, text
 
 from filature.store.database import Database
-from filature.store.migrations.versions import v0001_accounts, v0002_worker_tokens
+from filature.store.migrations.versions import (
+    v0001_accounts,
+    v0002_worker_tokens,
+    v0003_payout_requests,
+)
 from filature.store.schema import aliases, metadata
 
 
@@ -43,9 +47,14 @@ def test_each_can_be_undone(empty_database_url: str) -> None:
     database.upgrade()
     with database.engine.begin() as connection:
         with Operations.context(MigrationContext.configure(connection)):
-            v0002_worker_tokens.downgrade()
-            left = set(inspect(connection).get_table_names())
-            assert left == {*metadata.tables, "alembic_version"} - {"worker_tokens", "secrets"}
+            left = {*metadata.tables, "alembic_version"}
+            for version, tables in (
+                (v0003_payout_requests, {"payout_requests", "disabled_workers"}),
+                (v0002_worker_tokens, {"worker_tokens", "secrets"}),
+            ):
+                version.downgrade()
+                left -= tables
+                assert set(inspect(connection).get_table_names()) == left
             v0001_accounts.downgrade()
         assert inspect(connection).get_table_names() == ["alembic_version"]
     database.close()
@@ -56,6 +65,7 @@ def test_a_database_of_the_first_version_keeps_its_rows(empty_database_url: str)
     database.upgrade()
     with database.engine.begin() as connection:
         with Operations.context(MigrationContext.configure(connection)):
+            v0003_payout_requests.downgrade()
             v0002_worker_tokens.downgrade()
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         connection.execute(insert(aliases).values(alias="a", model="m"))

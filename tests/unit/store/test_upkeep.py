@@ -41,6 +41,8 @@ async def fill(url: str) -> Tables:
         await store.ledger.run(TopUp(TransferId("t"), ALICE, Nano(10**9), 1, "a ‘note’ \U0001f9f5"))
         secret, key = await store.keys.create(ALICE, "k", KeyLimits(Nano(10**9), "month"))
         await store.worker_tokens.create("w", frozenset({"m"}))
+        await store.disabled_workers.disable("w")
+        await store.payout_requests.add("p", "w", Nano(5), Nano(5))
         await store.secret("s")
         await store.prices.set("m", prompt=1, cached=2, completion=3, fee_bp=100)
         await store.prices.set_alias("alias", "m")
@@ -262,6 +264,8 @@ class TestBackup:
     ) -> None:
         before = filled(database_url)
         for statement in (
+            "DROP TABLE payout_requests",
+            "DROP TABLE disabled_workers",
             "DROP TABLE worker_tokens",
             "DROP TABLE secrets",
             "UPDATE alembic_version SET version_num = '0001'",
@@ -272,7 +276,8 @@ class TestBackup:
         filled(target)
         restore(path_of, target, force=True)
         upgrade(target)
-        assert stored(target) == before | {"worker_tokens": [], "secrets": []}
+        newer = ("worker_tokens", "secrets", "payout_requests", "disabled_workers")
+        assert stored(target) == before | {table: [] for table in newer}
         asyncio.run(opens(target))
 
     async def test_nothing_is_restored_under_a_running_proxy(
