@@ -159,7 +159,9 @@ class Proxy:
             idempotency,
             Pages(self.engines, store, self.usage, self._is_draining),
             Control(
-                store.worker_tokens, self.workers, ReportDesk(store, ticket_key, boot, wall_ms)
+                store.worker_tokens,
+                self.workers,
+                ReportDesk(store, self.usage, ticket_key, boot, wall_ms),
             ),
             cors_origins=settings.cors_origins,
             is_draining=self._is_draining,
