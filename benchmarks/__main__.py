@@ -21,6 +21,7 @@ _PARTS = (
     *(shape.name for shape in shapes.CPU_SHAPES),
     shapes.LATENCY.name,
     shapes.IDLE.name,
+    "hop",
     "postprocessor",
     "ledger",
 )
@@ -136,6 +137,18 @@ def _parts(
     if not options.quick:
         once = Effort(1, warm_s=6.0, seconds=0.5)
         yield shapes.IDLE.name, of(shapes.IDLE, report.memory_rows, names, once)
+
+    def hop() -> tuple[list[report.Row], list[str]]:
+        rows: list[report.Row] = []
+        notes: list[str] = []
+        for shape in shapes.HOP_SHAPES:
+            turns = measure.run_shape(shape, ["filature", "hop"], effort, _say)
+            rows += report.hop_rows(turns)
+            notes += turns.notes
+        return rows, notes
+
+    if not options.without_filature:
+        yield "hop", hop
     yield "postprocessor", postprocessor_alone
     yield "ledger", ledger_alone
 

@@ -1,6 +1,7 @@
 """The things measured: nginx, Filature and the bare byte pump, each between a generator and an engine."""
 
 import contextlib
+import json
 import os
 import shutil
 import string
@@ -125,9 +126,7 @@ def _removed(folder: str) -> Iterator[None]:
 def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
     """``filature up`` with one static engine, metering, cost and ledger on."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    program = Path(
-        os.environ.get("FILATURE_BENCH_PROGRAM") or Path(sys.executable).with_name("filature")
-    )
+    program = _program()
     port, admin_port = free_port(), free_port()
     command = [
         str(program),
@@ -150,6 +149,32 @@ def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
 
 
 @contextlib.contextmanager
+def hop(engine_port: int, core: int | None) -> Iterator[Relay]:
+    """``filature proxy`` and ``filature worker`` on one core, without TLS; what both take is counted."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    program, port, admin_port = str(_program()), free_port(), free_port()
+    data = tempfile.mkdtemp(prefix="filature-bench-")
+    env = {**os.environ, "FILATURE_DATA_DIR": data, "FILATURE_DEMO_CREDIT": "1000000"}
+    proxy = [program, "proxy", "--port", str(port), "--admin-port", str(admin_port)]
+    with _removed(data), running(proxy, core=core, log=BUILD / "proxy.log", env=env) as serving:
+        wait_until_ready(serving, port, path="/health", timeout_s=START_TIMEOUT_S)
+        token = [program, "worker-token", "create", "bench", "--json"]
+        made = subprocess.run(token, env=env, capture_output=True, text=True, check=True)
+        worker = [program, "worker", "--proxy", f"http://127.0.0.1:{port}"]
+        worker += ["--token", json.loads(made.stdout)["secret"], "--max-requests", "4096"]
+        worker += ["--engine", f"http://127.0.0.1:{engine_port}", "--data-dir", data]
+        with running(worker, core=core, log=BUILD / "worker.log", env=env) as dialling:
+            wait_until_ready(dialling, port, path="/ready", timeout_s=START_TIMEOUT_S)
+            time.sleep(1.0)  # as above, and for its tunnels
+            yield Relay("hop", port, (serving.pid, dialling.pid))
+
+
+def _program() -> Path:
+    named = os.environ.get("FILATURE_BENCH_PROGRAM")
+    return Path(named or Path(sys.executable).with_name("filature"))
+
+
+@contextlib.contextmanager
 def pump(engine_port: int, core: int | None) -> Iterator[Relay]:
     """The bare byte pump of ``benchmarks/pump.py``."""
     command = [sys.executable, "-m", "benchmarks.pump", "--engine-port", str(engine_port)]
@@ -157,4 +182,4 @@ def pump(engine_port: int, core: int | None) -> Iterator[Relay]:
         yield Relay("pump", announced_port(child), (child.pid,))
 
 
-RELAYS: dict[str, Start] = {"nginx": nginx, "filature": filature, "pump": pump}
+RELAYS: dict[str, Start] = {"nginx": nginx, "filature": filature, "hop": hop, "pump": pump}

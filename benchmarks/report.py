@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.measure import Spread, Turns
-from benchmarks.shapes import IDLE, KIB_PER_STREAM_MAX, LATENCY_TARGETS, MIB_IN_ALL_MAX, Target
+from benchmarks.shapes import (
+    HOP_TARGET,
+    IDLE,
+    KIB_PER_STREAM_MAX,
+    LATENCY_TARGETS,
+    MIB_IN_ALL_MAX,
+    Target,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,24 @@ def cpu_rows(turns: Turns) -> list[Row]:
             )
         )
     return rows
+
+
+def hop_rows(turns: Turns) -> list[Row]:
+    """CPU time per unit of proxy and worker together, against the proxy with an engine of its own."""
+    shape = turns.shape
+    ratio = turns.cpu_ratio("hop", "filature")
+    alone, both = (Spread.of(turns.cpu_us(name)).median for name in ("filature", "hop"))
+    return [
+        Row(
+            name=f"hop/{shape.name}",
+            figure=f"proxy and worker, CPU per {shape.unit}: {shape.title}",
+            target=_limit(HOP_TARGET),
+            measured=_ratio(ratio),
+            beside=f"{both:.1f} µs, the proxy alone {alone:.1f} µs",
+            value=ratio.median,
+            limit=HOP_TARGET.ratio_max,
+        )
+    ]
 
 
 def latency_rows(turns: Turns) -> list[Row]:

@@ -104,6 +104,12 @@ CPU_SHAPES: Final = (
     )
 )
 
+HOP_SHAPES: Final = tuple(
+    shape for shape in CPU_SHAPES if shape.name in ("stream-300", "continuous-300", "unary")
+)
+HOP_TARGET: Final = Target(2.2)
+"""Proxy and worker together, against the proxy alone."""
+
 LATENCY: Final = Shape(
     "latency",
     "300 streams at 15,000 events/s, each event with its time of sending",

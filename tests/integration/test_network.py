@@ -237,6 +237,20 @@ async def test_a_client_that_leaves_cancels_the_engine_and_pays_for_what_came() 
         assert record["usage"]["completion_tokens"] > 0
 
 
+async def test_an_engine_that_thinks_for_longer_than_a_dead_tunnel_is_waited_for() -> None:
+    """The worker announces that it is at work."""
+    puppet = Puppet()
+    async with network(puppet) as net:
+        client = await net.chain.connect()
+        client.send(post(CHAT))
+        call = await puppet.call()
+        await asyncio.sleep(2.6)
+        assert puppet.uncalled, "it was not asked twice"
+        call.end(HI)
+        assert (await client.answer()).status == 200
+        assert (await net.chain.only_usage())["tries"] == 1
+
+
 async def test_a_dead_tunnel_is_noticed_within_two_seconds() -> None:
     """A worker whose connections are there and silent: what NAT leaves of them."""
     alive = RawEngine(says(HI))

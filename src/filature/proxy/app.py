@@ -173,7 +173,7 @@ class Proxy:
             Control(
                 store.worker_tokens,
                 self.workers,
-                ReportDesk(store, ticket_key, boot, wall_ms),
+                ReportDesk(store, self.usage, ticket_key, boot, wall_ms),
                 PayoutDesk(store),
             ),
             cors_origins=settings.cors_origins,

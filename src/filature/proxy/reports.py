@@ -14,6 +14,7 @@ from filature.proxy.grants import row_of
 from filature.proxy.rates import period_name
 from filature.relay.outcome import Outcome
 from filature.store.store import Store
+from filature.store.usage_records import RecentUsage
 from filature.store.worker_tokens import WorkerToken
 from filature.telemetry.record import UsageRecord
 from filature.units import AccountId, HoldId, Nano, RequestId
@@ -29,8 +30,16 @@ log = logging.getLogger(__name__)
 class ReportDesk:
     """Takes reports. ``boot`` names this process: what runs or ended in it is settled by its own metering."""
 
-    def __init__(self, store: Store, key: bytes, boot: str, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recent: RecentUsage,
+        key: bytes,
+        boot: str,
+        wall_ms: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._recent = recent
         self._key = key
         self._boot = boot
         self._wall_ms = wall_ms
@@ -48,6 +57,8 @@ class ReportDesk:
         return Accepted(verdicts=verdicts)
 
     async def _judge(self, token: WorkerToken, report: Report) -> str:
+        if self._recent.get(report.id) is not None:
+            return "known"  # whatever its ticket is: it changes nothing
         try:
             ticket = check_ticket(report.ticket.encode("utf-8"), self._key)
         except TicketError as error:

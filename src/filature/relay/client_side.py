@@ -76,6 +76,11 @@ class ClientSide:
         self._ended = False
         self._deadlines = Deadlines(plane.limits, plane.clock.now, request.timeout_s)
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the client was sent nothing yet."""
+        return self._reply.state is UNSENT
+
     def _schedule(self) -> None:
         self._connection.deadline = self._deadlines.next_look(self._plane.clock.now)
 

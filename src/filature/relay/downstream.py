@@ -64,11 +64,17 @@ class Service(Protocol):
 class Downstream:
     """What all client connections of a process share, and the set of those that are open."""
 
-    def __init__(self, service: Service, clock: CoarseClock, limits: RelayLimits) -> None:
+    def __init__(
+        self,
+        service: Service,
+        clock: CoarseClock,
+        limits: RelayLimits,
+        heads: HeadCache[RequestHead] | None = None,
+    ) -> None:
         self.service = service
         self.clock = clock
         self.limits = limits
-        self.heads = HeadCache(parse_request_head)
+        self.heads = HeadCache(parse_request_head) if heads is None else heads
         self.connections: set[DownstreamConnection] = set()
         self.draining = False
         clock.each_tick(self._tick)

@@ -22,12 +22,14 @@ from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
 from filature.relay.plane import DataPlane, OpenStreams
 from filature.relay.routing import Router
+from filature.relay.varying_heads import VaryingHeads
 from filature.relay.waiting import WaitingRoom
 from filature.request.limits import RequestLimits
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
 from filature.wire.control import ModelOffered, Standing
+from filature.wire.ticket import TICKET_HEADER
 from filature.worker.link import ProxyLink
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
@@ -89,7 +91,8 @@ class Worker:
         report = partial(self.outbox.add, url)
         service = WorkerService(plane, self.engines, RequestLimits(), report, self._has_room)
         service.coefficient = settings.coefficient
-        downstream = Downstream(service, self._clock, self._limits)
+        heads = VaryingHeads(TICKET_HEADER, b"x-request-id")
+        downstream = Downstream(service, self._clock, self._limits, heads)
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
         link = ProxyLink(tunnels, service, self.outbox, token, tls, self.standing, self.room)
         alone = len(settings.proxies) == 1
@@ -103,6 +106,8 @@ class Worker:
     def _each_tick(self, now: float) -> None:
         self._request_log.flush()
         self._waiting.freed()
+        for link in self.links:
+            link.service.give_signs(now)
 
     @property
     def running(self) -> int:

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import orjson
+
 from filature.relay.engines import Engine
 from filature.telemetry.record import UsageRecord
-from filature.wire.control import Report
 from filature.wire.ticket import Ticket
 
 
 class TicketGrant:
-    """See ``relay.settlement.Grant``. The proxy settles; here is only told what was metered."""
+    """See ``relay.settlement.Grant``. The proxy settles; here is only told what was metered.
+
+    ``report`` takes a request's id and a ``wire.control.Report`` as JSON.
+    """
 
     __slots__ = (
         "_report",
@@ -25,7 +29,7 @@ class TicketGrant:
     )
 
     def __init__(
-        self, ticket: Ticket, engines: Sequence[Engine], report: Callable[[Report], None]
+        self, ticket: Ticket, engines: Sequence[Engine], report: Callable[[str, str], None]
     ) -> None:
         self.ticket = ticket
         self.engines = engines
@@ -59,21 +63,20 @@ class TicketGrant:
         answer: bytes | None = None,
         content_type: bytes = b"",
     ) -> None:
-        self._report(
-            Report.model_construct(
-                id=record.id,
-                ticket=self.ticket.text.decode("ascii"),
-                outcome=record.outcome,
-                prompt=record.prompt,
-                cached=record.cached,
-                completion=record.completion,
-                reasoning=record.reasoning,
-                estimated=record.estimated,
-                started_at=record.started_at,
-                total_s=record.total_s,
-                streamed=record.streamed,
-            )
-        )
+        fields = {
+            "id": record.id,
+            "ticket": self.ticket.text.decode("ascii"),
+            "outcome": record.outcome,
+            "prompt": record.prompt,
+            "cached": record.cached,
+            "completion": record.completion,
+            "reasoning": record.reasoning,
+            "estimated": record.estimated,
+            "started_at": record.started_at,
+            "total_s": record.total_s,
+            "streamed": record.streamed,
+        }
+        self._report(record.id, orjson.dumps(fields).decode())
         if committed is not None:
             asyncio.get_running_loop().call_soon(committed)
 

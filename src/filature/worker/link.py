@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from filature.errors import StoreError
 from filature.wire import control
-from filature.wire.control import Accepted, Reports, Standing, Welcome
+from filature.wire.control import Accepted, Standing, Welcome
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.statements import StatementKeeper
@@ -50,7 +50,7 @@ class ProxyLink:
         """Whether the proxy knows this process."""
         self.statements: StatementKeeper | None = None
         """Of the earnings statements that the proxy gives."""
-        self._service = service
+        self.service = service
         self._outbox = outbox
         self._stand = stand
         self._room = room
@@ -107,7 +107,7 @@ class ProxyLink:
             if welcome.refused_models:
                 log.warning("%s does not take: %s", self.url, ", ".join(welcome.refused_models))
         self.joined = welcome.known
-        self._service.name = welcome.worker
+        self.service.name = welcome.worker
         self._seen = welcome.tunnels
         if self.statements is not None:
             await self.statements.take(welcome.statement, welcome.worker, self._keys)
@@ -168,15 +168,15 @@ class ProxyLink:
         waiting = await self._outbox.oldest(self.url)
         if not waiting:
             return False
-        body = Reports.model_construct(reports=[report for _, report in waiting])
-        answer = await self._post(control.REPORTS_PATH, body.model_dump_json())
+        body = f'{{"reports":[{",".join(line for _, _, line in waiting)}]}}'
+        answer = await self._post(control.REPORTS_PATH, body)
         if answer is None:
             return False
         try:
             verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
         except ValidationError:
             return False
-        await self._outbox.forget([place for place, report in waiting if report.id in verdicts])
+        await self._outbox.forget([place for place, id_, _ in waiting if id_ in verdicts])
         return bool(verdicts)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from filature.errors import StoreError
-from filature.wire.control import REPORTS_MAX, Report
+from filature.wire.control import REPORTS_MAX
 
 KEPT_MAX: Final = 1_000_000
 """Reports for a proxy that is away; above it new ones are dropped, and said so."""
@@ -53,11 +53,12 @@ class Outbox:
     def __len__(self) -> int:
         return self._count + len(self._fresh)
 
-    def add(self, proxy: str, report: Report) -> None:
+    def add(self, proxy: str, id_: str, line: str) -> None:
+        """``line`` is the report as JSON."""
         if len(self) >= KEPT_MAX:
             self.dropped += 1
             return
-        self._fresh.append((proxy, report.id, report.model_dump_json()))
+        self._fresh.append((proxy, id_, line))
 
     async def flush(self) -> None:
         """Write what was added since. Raises StoreError; then it is kept, and written at the next call."""
@@ -72,11 +73,10 @@ class Outbox:
                 raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
             self._count += len(fresh)
 
-    async def oldest(self, proxy: str) -> list[tuple[int, Report]]:
-        """The next to deliver to a proxy, each with its place."""
+    async def oldest(self, proxy: str) -> list[tuple[int, str, str]]:
+        """The next to deliver to a proxy: the place, id and JSON of each."""
         async with self._writing:
-            rows = await asyncio.to_thread(self._select, proxy)
-        return [(seq, Report.model_validate_json(body)) for seq, body in rows]
+            return await asyncio.to_thread(self._select, proxy)
 
     async def forget(self, places: list[int]) -> None:
         async with self._writing:
@@ -87,8 +87,8 @@ class Outbox:
         with contextlib.closing(self._connect()) as connection, connection:
             connection.executemany("INSERT INTO reports (proxy, id, body) VALUES (?, ?, ?)", rows)
 
-    def _select(self, proxy: str) -> list[tuple[int, str]]:
-        query = "SELECT seq, body FROM reports WHERE proxy = ? ORDER BY seq LIMIT ?"
+    def _select(self, proxy: str) -> list[tuple[int, str, str]]:
+        query = "SELECT seq, id, body FROM reports WHERE proxy = ? ORDER BY seq LIMIT ?"
         with contextlib.closing(self._connect()) as connection:
             return connection.execute(query, (proxy, REPORTS_MAX)).fetchall()
 

@@ -25,13 +25,13 @@ from filature.request.limits import RequestLimits
 from filature.request.parse import parse_request
 from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
-from filature.wire.control import Report
 from filature.wire.dialect import DIALECT_BY_PATH
 from filature.wire.ticket import TICKET_HEADER, Ticket, TicketError, read_ticket
 from filature.worker.grants import TicketGrant
 
 SIGN: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
-"""Said at once: a proxy that does not hear it takes the connection for dead."""
+SIGN_AFTER_S: Final = 0.3
+"""An answer that has not begun by then is announced: for a proxy a connection is dead that says nothing for 2 s."""
 CLOCKS_DIFFER_MS: Final = 300_000
 """Which a ticket's time is not held against."""
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
@@ -48,7 +48,7 @@ class WorkerService:
         plane: DataPlane,
         engines: EngineDirectory,
         limits: RequestLimits,
-        report: Callable[[Report], None],
+        report: Callable[[str, str], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._plane = plane
@@ -56,6 +56,7 @@ class WorkerService:
         self._limits = limits
         self._report = report
         self._has_room = has_room
+        self._unannounced: list[tuple[float, DownstreamConnection, Exchange]] = []
         self.name = ""
         self.coefficient = 0
         """The least that a ticket promises."""
@@ -70,7 +71,6 @@ class WorkerService:
         return None
 
     def serve(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
-        connection.write(SIGN)
         dialect = DIALECT_BY_PATH[head.path]
         request_id = head.headers.get(b"x-request-id", b"")
         try:
@@ -100,7 +100,20 @@ class WorkerService:
             started_at=self._plane.wall(),
         )
         grant = TicketGrant(ticket, engines, self._report)
-        Exchange(self._plane, connection, head, request, record, b"", grant).start()
+        exchange = Exchange(self._plane, connection, head, request, record, b"", grant)
+        self._unannounced.append((self._plane.clock.now + SIGN_AFTER_S, connection, exchange))
+        exchange.start()
+
+    def give_signs(self, now: float) -> None:
+        """Announce the answers that are still to begin; to be called at each tick."""
+        unannounced = self._unannounced
+        if not unannounced or unannounced[0][0] > now:
+            return
+        due = [each for each in unannounced if each[0] <= now]
+        del unannounced[: len(due)]
+        for _, connection, exchange in due:
+            if connection.exchange is exchange and exchange.is_unsent:
+                connection.write(SIGN)
 
     def refuse(
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError

@@ -1,0 +1,43 @@
+"""Request heads of which a few known lines differ each time: parsed once without these."""
+
+from typing import Final
+
+from filature.relay.http1 import HeadCache, RequestHead, parse_request_head
+
+_LINE_END: Final = b"\r\n"
+
+
+class VaryingHeads(HeadCache[RequestHead]):
+    """``names`` are those lines', in lower case. Where one of them looks unusual the head is parsed as a whole."""
+
+    def __init__(self, *names: bytes) -> None:
+        super().__init__(parse_request_head)
+        self._names = [(name, b"\r\n%b: " % name) for name in names]
+
+    def parse(self, head: bytes) -> RequestHead:
+        """A head of its own, not shared with others. Raises ProtocolError."""
+        found: list[tuple[bytes, bytes]] = []
+        rest = head
+        for name, token in self._names:
+            start = rest.find(token)
+            if start < 0:
+                continue
+            end = rest.find(_LINE_END, start + len(token))
+            value = rest[start + len(token) : end]
+            if not value.isascii() or not value.decode("ascii").isprintable() or value[:1] == b" ":
+                return parse_request_head(head)
+            found.append((name, value))
+            rest = rest[:start] + rest[end:]
+        kept = super().parse(rest)
+        made = RequestHead(kept.method, kept.path, kept.query, kept.http_minor)
+        made.headers = dict(kept.headers)
+        for name, value in found:
+            if name in made.headers:  # it was there twice
+                return parse_request_head(head)
+            made.headers[name] = value
+        made.content_length = kept.content_length
+        made.chunked = kept.chunked
+        made.keep_alive = kept.keep_alive
+        made.expect_continue = kept.expect_continue
+        made.engine_lines = kept.engine_lines
+        return made
