@@ -22,6 +22,7 @@ class Network:
 
     def __init__(self, c: Chain, stack: AsyncExitStack) -> None:
         self.chain = c
+        self.scheme = "http" if c.proxy.settings.tls_cert is None else "https"
         self.workers: dict[str, Worker] = {}
         self._stack = stack
         self._secrets: dict[str, str] = {}
@@ -43,7 +44,7 @@ class Network:
                 self._stack.push_async_callback(engine.close)
         data_dir = Path(self._stack.enter_context(TemporaryDirectory(prefix="filature-worker-")))
         given: dict[str, Any] = {
-            "proxies": [f"http://127.0.0.1:{self.chain.proxy.port}"],
+            "proxies": [f"{self.scheme}://127.0.0.1:{self.chain.proxy.port}"],
             "token": SecretStr(await self.token(name)),
             "engines": [engine.url + engine.suffix for engine in raw],
             "data_dir": data_dir,

@@ -179,3 +179,50 @@ class Asks:
 
     def on_lost(self, reason: str) -> None:
         self.over.set()
+
+
+# all of them
+
+
+async def test_a_rolling_restart_of_ten_workers_fails_no_request() -> None:
+    engine = RawEngine(says(HI))
+    async with network() as net:
+        names = [f"gpu{number}" for number in range(10)]
+        for name in names:
+            await net.join(name, engine, drain_s=5)
+        statuses: list[int] = []
+        over = asyncio.Event()
+
+        async def ask(number: int) -> None:
+            body = CHAT | {"messages": [{"role": "user", "content": f"hi {number}"}]}
+            while not over.is_set():
+                statuses.append((await net.chain.ask(post(body))).status)
+
+        asking = [asyncio.create_task(ask(number)) for number in range(8)]
+        for name in names:
+            await net.workers[name].drain()
+            await net.leave(name)
+            await net.join(name, engine, drain_s=5)
+        over.set()
+        await asyncio.gather(*asking)
+        assert len(statuses) > 100
+        assert set(statuses) == {200}
+        assert len(net.chain.proxy.workers.list()) == 10
+
+
+async def test_idle_strangers_change_nothing_for_others() -> None:
+    """Connections at the workers' routes that never become anything; what bounds them bounds clients', too."""
+    async with network(RawEngine(says(HI)), head_s=1.0) as net:
+        strangers = []
+        for number in range(500):
+            _, writer = await asyncio.open_connection("127.0.0.1", net.chain.proxy.port)
+            if number % 2:
+                writer.write(f"GET {control.TUNNEL_PATH} HTTP/1.1\r\nHost: x\r\n".encode())
+            strangers.append(writer)
+        for _ in range(5):
+            assert (await net.chain.ask(post(CHAT))).status == 200
+        async with asyncio.timeout(10):
+            while len(net.chain.proxy.downstream.connections) > 1:
+                await asyncio.sleep(0.05)
+        for writer in strangers:
+            writer.close()

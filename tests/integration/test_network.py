@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import ssl
 from typing import Any
 
 import pytest
 from tests.integration.accounts import CREDIT, balance, customer, records
-from tests.integration.harness import Client, Puppet, RawEngine, says
+from tests.integration.harness import TLS, Client, Puppet, RawEngine, says
 from tests.integration.messages import (
     CHAT,
     DONE,
@@ -84,6 +85,33 @@ async def test_whole_answers_of_each_dialect(path: str, asked: Any, answer: byte
         assert got.json["usage"]["total_cost"] == cost(3, 2)
         (request,) = engine.requests
         assert request.path == path
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_with_tls_on_the_whole_way(stream: bool) -> None:
+    certified = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certified.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    trusting = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+    engine = RawEngine(says(stream_answer([delta("a"), usage_event(3, 2), DONE]) if stream else HI))
+    await engine.start(tls=certified)
+    async with network(tls_cert=TLS / "cert.pem", tls_key=TLS / "key.pem") as net:
+        ca = TLS / "cert.pem"
+        await net.join("gpu", engine, engine_ca=ca, proxy_ca=ca)
+        client = await net.chain.connect(tls=trusting)
+        for _ in range(3):
+            client.send(post(STREAM if stream else CHAT))
+            answer = await client.answer()
+            assert answer.complete
+            assert b'"total_cost":%d' % cost(3, 2) in answer.body
+    await engine.close()
+
+
+async def test_a_proxy_whose_certificate_is_not_known_is_not_joined() -> None:
+    engine = RawEngine(says(HI))
+    async with network(tls_cert=TLS / "cert.pem", tls_key=TLS / "key.pem") as net:
+        await net.join("gpu", engine, wait=False)
+        await asyncio.sleep(0.5)
+        assert net.chain.proxy.workers.list() == []
 
 
 async def test_an_alias_of_the_worker_is_renamed_both_ways() -> None:
