@@ -20,6 +20,7 @@ from tests.integration.messages import (
     cost,
     delta,
     event,
+    get,
     json_answer,
     post,
     stream_answer,
@@ -112,6 +113,21 @@ async def test_a_proxy_whose_certificate_is_not_known_is_not_joined() -> None:
         await net.join("gpu", engine, wait=False)
         await asyncio.sleep(0.5)
         assert net.chain.proxy.workers.list() == []
+
+
+async def test_models_are_listed_with_who_serves_them_and_at_which_prices() -> None:
+    engine = RawEngine(says(HI))
+    async with network() as net:
+        for name, coefficient in (("a", 500), ("b", 1000), ("c", 2000)):
+            await net.join(name, engine, coefficient=coefficient, max_requests=8)
+        (entry,) = (await net.chain.ask(get("/v1/models"))).json["data"]
+        assert entry["id"] == "m"
+        assert (entry["workers"], entry["room"], entry["context_length"]) == (3, 24, 8192)
+        assert entry["coefficient"] == {"lowest": 500, "median": 1000}
+        assert entry["price"] == {
+            "prompt": {"lowest": 0.1, "median": 0.2},
+            "completion": {"lowest": 0.4, "median": 0.8},
+        }
 
 
 async def test_an_alias_of_the_worker_is_renamed_both_ways() -> None:

@@ -114,6 +114,13 @@ class Admission:
                 return offer.own
         return offer
 
+    def price_of(self, model: str) -> ModelPrice | None:
+        """The price in force; None of a model that is not sold."""
+        price = self._prices.find(model)
+        if price is None and self._default_price is not None:
+            price = self._default_price(model)
+        return price
+
     def sells(self, model: str) -> bool:
         """Whether the model has a price."""
         return self._default_price is not None or self._prices.find(model) is not None

@@ -161,7 +161,7 @@ class Proxy:
             price = settings.default_price("any")
             self.workers.default_prices = (price.prompt, price.completion)
         self._upkeep = Upkeep(store, idempotency, self._admission, settings.usage_days)
-        pages = Pages(self.engines, store, self.usage, self._is_draining)
+        pages = Pages(self.engines, store, self.usage, self._admission.price_of, self._is_draining)
         pages.add(KEYS_PATH, statements.keys)
         return Routes(
             plane,

@@ -11,10 +11,11 @@ from filature.errors import AuthenticationFailed, ModelNotFound, NotFound, Unava
 from filature.proxy.callers import Caller
 from filature.relay.engines import EngineDirectory
 from filature.relay.http1 import RequestHead
+from filature.store.prices import ModelPrice
 from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
 from filature.telemetry.record import UsageRecord
-from filature.units import NANO_ZERO, AccountId
+from filature.units import COEFFICIENT_ONE, NANO_ZERO, AccountId
 
 Body = bytes | Coroutine[Any, Any, bytes]
 """A page, or what it has to wait for."""
@@ -31,9 +32,11 @@ class Pages:
         engines: EngineDirectory,
         store: Store,
         recent: RecentUsage,
+        price_of: Callable[[str], ModelPrice | None],
         is_draining: Callable[[], bool],
     ) -> None:
         self._engines = engines
+        self._price_of = price_of
         self._store = store
         self._recent = recent
         self._is_draining = is_draining
@@ -86,7 +89,33 @@ class Pages:
         }
         if served.context_length is not None:
             entry["context_length"] = entry["max_model_len"] = served.context_length
-        return entry
+        return entry | self._offer(model)
+
+    def _offer(self, model: str) -> dict[str, object]:
+        """Who serves it, with how much room (null: it is not known), at which prices per million tokens."""
+        engines = [engine for engine in self._engines.engines if model in engine.models]
+        room: int | None = 0
+        for engine in engines:
+            if engine.capacity is None or room is None:
+                room = None
+            else:
+                room += max(0, engine.capacity - engine.running)
+        price = self._price_of(model)
+        offer: dict[str, object] = {"workers": len(engines), "room": room}
+        if price is not None and engines:
+            told = [engine.models[model].coefficient for engine in engines]
+            known = self._store.prices.coefficient
+            coefficients = sorted(
+                known(engine.name, model) if each is None else each
+                for each, engine in zip(told, engines, strict=True)
+            )
+            chosen = {"lowest": coefficients[0], "median": coefficients[len(coefficients) // 2]}
+            offer["coefficient"] = chosen
+            offer["price"] = {
+                kind: {name: _per_million(nano, each) for name, each in chosen.items()}
+                for kind, nano in (("prompt", price.prompt), ("completion", price.completion))
+            }
+        return offer
 
     # money
 
@@ -133,6 +162,11 @@ class Pages:
         if not self._engines.is_ready:
             raise Unavailable("No engine has answered yet.")
         return b'{"status":"ready"}'
+
+
+def _per_million(nano: int, coefficient: int) -> orjson.Fragment:
+    """Credits for a million tokens, at a coefficient."""
+    return orjson.Fragment(credits_text(nano * coefficient // COEFFICIENT_ONE))
 
 
 def _health(head: RequestHead, caller: Caller | None) -> Body:
