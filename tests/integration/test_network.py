@@ -295,6 +295,23 @@ async def test_an_engine_that_thinks_for_longer_than_a_dead_tunnel_is_waited_for
         assert (await net.chain.only_usage())["tries"] == 1
 
 
+async def test_a_sign_is_waited_for_from_each_request_s_own_beginning() -> None:
+    """One that follows on the same connection is not judged by the time of the one before."""
+    puppet = Puppet()
+    async with network() as net:
+        await net.join("gpu", puppet, max_requests=1)  # one connection
+        client = await net.chain.connect()
+        for pause, work in ((0.0, 0.0), (1.75, 0.25), (0.0, 0.25), (0.0, 0.25)):
+            await asyncio.sleep(pause)
+            client.send(post(CHAT))
+            call = await puppet.call()
+            await asyncio.sleep(work)
+            call.end(HI)
+            assert (await client.answer()).status == 200
+        tries = [record.tries for record in net.chain.proxy.usage._records.values()]
+        assert tries == [1, 1, 1, 1]
+
+
 async def test_a_dead_tunnel_is_noticed_within_two_seconds() -> None:
     """A worker whose connections are there and silent: what NAT leaves of them."""
     alive = RawEngine(says(HI))

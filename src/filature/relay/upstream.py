@@ -1,7 +1,9 @@
 """Connections to one engine: HTTP/1.1 client protocol and pool. What to send is the caller's."""
 
 import asyncio
+import math
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -59,9 +61,8 @@ class UpstreamPool:
         self.heads = HeadCache(parse_response_head)
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
-        self._awaited: list[
-            tuple[float, UpstreamConnection]
-        ] = []  # until when each has to give a sign
+        # in the order in which each has to give a sign
+        self._awaited: deque[tuple[float, UpstreamConnection]] = deque()
         self._connecting: dict[Caller, asyncio.Task[None]] = {}
         self._closed = False
         self.open_connections = 0
@@ -88,9 +89,11 @@ class UpstreamPool:
         if task is not None:
             task.cancel()
 
-    def await_sign(self, connection: "UpstreamConnection") -> None:
-        """Something has to come on it within ``limits.sign_s``."""
-        self._awaited.append((self._clock.now + (self.limits.sign_s or 0.0), connection))
+    def await_sign(self, connection: "UpstreamConnection") -> float:
+        """Something has to come on it within ``limits.sign_s``; by when."""
+        until = self._clock.now + (self.limits.sign_s or 0.0)
+        self._awaited.append((until, connection))
+        return until
 
     def keep(self, connection: "UpstreamConnection") -> None:
         """Take back a connection whose answer ended properly."""
@@ -133,7 +136,7 @@ class UpstreamPool:
 
     def _close_stale(self, now: float) -> None:
         while self._awaited and self._awaited[0][0] <= now:
-            self._awaited.pop(0)[1].gave_no_sign()
+            self._awaited.popleft()[1].check_sign(now)
         oldest_kept = now - self.limits.upstream_idle_s
         while self._idle and self._idle[0].idle_since < oldest_kept:
             self._idle.pop(0).transport.close()
@@ -144,7 +147,6 @@ class UpstreamConnection:
 
     __slots__ = (
         "_answer",
-        "_awaits_sign",
         "_buffer",
         "_caller",
         "_decoder",
@@ -153,6 +155,7 @@ class UpstreamConnection:
         "_pool",
         "_reading_paused",
         "_request",
+        "_sign_until",
         "_write",
         "idle_since",
         "transport",
@@ -169,7 +172,7 @@ class UpstreamConnection:
         self._request: bytes | None = None  # kept while it may have to be sent once more
         self._answer: AnswerPostprocessor | None = None  # the events of a spliced stream go here
         self._write: Callable[[bytes], None] | None = None
-        self._awaits_sign = False  # nothing came since the request, and something should soon
+        self._sign_until = math.inf  # when something has to have come since the request
         self.idle_since = 0.0
 
     # for the caller
@@ -178,14 +181,13 @@ class UpstreamConnection:
         self._caller = caller
         self._request = request if reused else None
         if self._pool.limits.sign_s is not None:
-            self._awaits_sign = True
-            self._pool.await_sign(self)
+            self._sign_until = self._pool.await_sign(self)
         caller.on_connected(self)
         self.transport.write(request)
 
-    def gave_no_sign(self) -> None:
-        """The pool's judgement, after ``limits.sign_s``: the connection is dead, whatever TCP thinks."""
-        if self._awaits_sign:
+    def check_sign(self, now: float) -> None:
+        """Where nothing came in ``limits.sign_s`` the connection is dead, whatever TCP thinks."""
+        if self._sign_until <= now:
             self.transport.abort()
 
     def splice(self, answer: AnswerPostprocessor, write: Callable[[bytes], None]) -> None:
@@ -205,7 +207,7 @@ class UpstreamConnection:
     def cancel(self) -> None:
         """Drop the call: the engine sees the connection close, and the caller hears no more."""
         self._caller = self._answer = self._write = None
-        self._awaits_sign = False
+        self._sign_until = math.inf
         self.transport.abort()
 
     # asyncio.Protocol
@@ -263,7 +265,7 @@ class UpstreamConnection:
 
     def _on_head_bytes(self, data: bytes) -> None:
         self._request = None
-        self._awaits_sign = False
+        self._sign_until = math.inf
         if self._buffer:
             data = self._buffer + data
         while True:
