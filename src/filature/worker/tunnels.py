@@ -80,7 +80,9 @@ class Tunnels:
         if now < self._not_before:
             return
         ready = self.ready if seen is None else min(self.ready, seen)
-        for _ in range(min(room, READY_MAX) - ready - len(self._dials)):
+        missing = min(room, READY_MAX) - ready
+        missing = min(missing, 2 * READY_MAX - self.ready)  # the proxy may have counted too few
+        for _ in range(missing - len(self._dials)):
             task = asyncio.get_running_loop().create_task(self._dial())
             self._dials.add(task)
             task.add_done_callback(self._dials.discard)
