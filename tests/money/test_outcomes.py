@@ -442,7 +442,10 @@ async def test_free_failures_are_rationed() -> None:
         assert balance(c, who.account) == who.credit
 
 
-TESTED_ELSEWHERE: Final = {Outcome.NOT_SETTLED: "../integration/test_settlement.py"}
+TESTED_ELSEWHERE: Final = {
+    Outcome.NOT_SETTLED: "../integration/test_settlement.py",
+    Outcome.REPORTED: "test_dead_proxy.py",
+}
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
