@@ -1,5 +1,6 @@
 """The chain that the SDKs are driven through: demo engines and ``filature up``, as real processes."""
 
+import itertools
 import os
 import re
 import shutil
@@ -87,6 +88,7 @@ class Chain:
         self.engine_url = engine + "/v1"
         """Of the first engine."""
         self._failing_once = iter(FAILING_ONCE)
+        self._prompts = itertools.count(1)
 
     def stats(self) -> dict[str, int]:
         """The first engine's own counters."""
@@ -94,6 +96,10 @@ class Chain:
             self.engine_url.removesuffix("/v1") + "/demo/stats"
         ).json()
         return stats
+
+    def new_prompt(self) -> str:
+        """One that was not asked before."""
+        return f"Tell me about silk, part {next(self._prompts)}."
 
     def fails_once(self) -> str:
         """A model on which the first request fails."""

@@ -130,7 +130,8 @@ def check_retry(sdk: Sdk, chain: Chain) -> str:
     stream = sdk.traits.streams
     chain.forgive_first_engine()
     before = chain.stats()["requests"]
-    seen = sdk.ask(chain.url, Ask("fails-over", stream=stream))
+    prompt = chain.new_prompt()  # one that was answered goes where it was answered
+    seen = sdk.ask(chain.url, Ask("fails-over", prompt=prompt, stream=stream))
     assert seen.error is None, seen.error
     assert seen.text or seen.vector
     assert seen.attempts == 1, "the client had to ask again"
