@@ -1,11 +1,20 @@
 """``filature proxy``: an endpoint whose answers come from workers that join it. Serving is ``filature.proxy``'s."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from filature.cli.serving import proxy_settings, serve_proxy
+from filature.cli.serving import (
+    AdminPort,
+    Database,
+    DataDir,
+    Host,
+    Port,
+    TlsCert,
+    TlsKey,
+    proxy_settings,
+    serve_proxy,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -13,24 +22,13 @@ def register(app: typer.Typer) -> None:
 
 
 def proxy(  # a command's options are its arguments
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port for clients and workers. [10080]")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="Port for metrics. [10081]")] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Certificate chain (PEM): serve https.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key.")] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the ledger and the admin token. [~/.local/share/filature]"),
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The ledger's database: postgresql://… or sqlite:///…. (a file in --data-dir)",
-        ),
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    data_dir: DataDir = None,
+    database: Database = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(metavar="URL", help="An engine of your own beside the workers."),

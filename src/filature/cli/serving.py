@@ -4,7 +4,7 @@ import errno
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
@@ -20,6 +20,24 @@ _OPTIONS: Final = {"engines": "engine", "proxies": "proxy"}
 """Settings that hold several, and the option that may be given several times."""
 
 S = TypeVar("S", bound="BaseSettings")
+
+# options of every command that runs a proxy
+Host = Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(help="Port for clients and workers. [10080]")]
+AdminPort = Annotated[int | None, typer.Option(help="Port for metrics. [10081]")]
+TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve https.")]
+TlsKey = Annotated[Path | None, typer.Option(help="The certificate's private key.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the ledger and the admin token. [~/.local/share/filature]"),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The ledger's database: postgresql://… or sqlite:///…. (a file in --data-dir)",
+    ),
+]
 
 
 def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple[str, ...]) -> S:

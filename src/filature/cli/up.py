@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from filature.cli.serving import fail, proxy_settings, serve_proxy
+from filature.cli.serving import (
+    AdminPort,
+    Database,
+    DataDir,
+    Host,
+    Port,
+    TlsCert,
+    TlsKey,
+    fail,
+    proxy_settings,
+    serve_proxy,
+)
 
 
 class Demo(StrEnum):
@@ -36,24 +47,13 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     engine_ca: Annotated[
         Path | None, typer.Option(help="CA certificates (PEM) for https engines.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port for clients. [10080]")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="Port for metrics. [10081]")] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Certificate chain (PEM): serve https.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key.")] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the ledger and the admin token. [~/.local/share/filature]"),
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The ledger's database: postgresql://… or sqlite:///…. (a file in --data-dir)",
-        ),
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    data_dir: DataDir = None,
+    database: Database = None,
     price_in: Annotated[
         str | None, typer.Option(help="Credits per million prompt tokens. [0.20]")
     ] = None,
