@@ -5,7 +5,24 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.unit.request.asking import LEAST, LENIENT, least, parse
+from tests.unit.request.asking import LEAST, LENIENT, parse
+from tests.unit.request.bounded import (
+    CHAT,
+    COMPLETIONS,
+    DATA,
+    EMBEDDINGS,
+    EVERY,
+    HTTP,
+    MESSAGES,
+    REMOTE,
+    RESPONSES,
+    check,
+    in_chat,
+    in_messages,
+    in_responses,
+    refused,
+    sent,
+)
 
 from filature.errors import InvalidRequest
 from filature.request.boundary import (
@@ -15,58 +32,8 @@ from filature.request.boundary import (
     check_boundary,
 )
 from filature.request.cocoon import COCOON_FIELDS
-from filature.request.parse import ParsedRequest, parse_request
-from filature.request.rewrite import body_for_engine
+from filature.request.parse import parse_request
 from filature.wire.dialect import Dialect
-
-CHAT, COMPLETIONS, EMBEDDINGS = Dialect.CHAT, Dialect.COMPLETIONS, Dialect.EMBEDDINGS
-RESPONSES, MESSAGES = Dialect.RESPONSES, Dialect.MESSAGES
-EVERY = pytest.mark.parametrize("dialect", Dialect)
-
-DATA = "data:image/png;base64,iVBORw0KGgo="
-HTTP = "http://169.254.169.254/latest"
-REMOTE = (
-    HTTP,
-    "https://example.com/a.png",
-    "HTTP://example.com/a.png",
-    "ftp://example.com/a.png",
-    "file:///etc/passwd",
-    "//example.com/a.png",
-    "/etc/passwd",
-    "a.png",
-    "",
-    "s3://bucket/a.png",
-    "blob:https://example.com/1",
-    " data:image/png;base64,iVBORw0KGgo=",
-    "\tdata:image/png;base64,iVBORw0KGgo=",
-    "\ufeffdata:image/png;base64,iVBORw0KGgo=",
-    "DATA:image/png;base64,iVBORw0KGgo=",
-    "Data:image/png;base64,iVBORw0KGgo=",
-    "da\nta:image/png;base64,iVBORw0KGgo=",
-    "data",
-    "http://example.com/?data:image/png",
-)
-
-
-def check(dialect: Dialect, **more: Any) -> None:
-    check_boundary(parse(dialect, **more))
-
-
-def refused(dialect: Dialect, **more: Any) -> tuple[str, str | None]:
-    """``param`` and ``code``; the message names the field."""
-    with pytest.raises(InvalidRequest) as caught:
-        check(dialect, **more)
-    error = caught.value
-    assert error.param is not None
-    assert error.message.startswith(error.param)
-    return error.param, error.code
-
-
-def sent(request: ParsedRequest, *, for_network: bool = True) -> bytes:
-    return body_for_engine(
-        request, model="m", include_usage=True, continuous_usage=True, for_network=for_network
-    )
-
 
 # fields
 
@@ -182,19 +149,6 @@ def test_nothing_is_stored(dialect: Dialect) -> None:
 
 
 # media
-
-
-def in_chat(*parts: Any, role: str = "user") -> tuple[Dialect, dict[str, Any], str]:
-    return CHAT, {"messages": [{"role": role, "content": list(parts)}]}, "messages[0].content[0]"
-
-
-def in_responses(*parts: Any) -> tuple[Dialect, dict[str, Any], str]:
-    return RESPONSES, {"input": [{"role": "user", "content": list(parts)}]}, "input[0].content[0]"
-
-
-def in_messages(*parts: Any) -> tuple[Dialect, dict[str, Any], str]:
-    message = {"role": "user", "content": list(parts)}
-    return MESSAGES, {"messages": [message]}, "messages[0].content[0]"
 
 
 def ways(url: str) -> dict[str, tuple[Dialect, dict[str, Any], str]]:
@@ -400,112 +354,3 @@ def test_a_tool_s_arguments_and_schema_may_hold_anything() -> None:
         ],
         tools=[{"name": "fetch", "input_schema": SCHEMA}],
     )
-
-
-# keys that occur twice
-
-
-def test_where_a_key_occurs_twice_the_engine_gets_the_one_that_was_checked() -> None:
-    twice = (
-        b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":'
-        b'{"url":"http://example.com","url":"data:,x"}}]}]}'
-    )
-    request = parse_request(CHAT, twice, LENIENT)
-    check_boundary(request)
-    assert b"http" not in sent(request)
-    assert orjson.loads(sent(request)) == request.fields
-    turned = twice.replace(
-        b'"url":"http://example.com","url":"data:,x"', b'"url":"data:,x","url":"http://h"'
-    )
-    with pytest.raises(InvalidRequest):
-        check_boundary(parse_request(CHAT, turned, LENIENT))
-
-
-def test_a_body_that_the_fast_parser_refuses_is_made_anew_as_well() -> None:
-    body = least(CHAT).replace(b'"role":', b'"name":"a","name":"\\ud800","role":')
-    request = parse_request(CHAT, body, LENIENT)
-    check_boundary(request)
-    assert json.loads(sent(request)) == request.fields
-
-
-def test_in_text_alone_it_does_not_matter() -> None:
-    twice = least(CHAT).replace(b'"role":', b'"name":"a","name":"b","role":')
-    check_boundary(parse_request(CHAT, twice, LENIENT))
-
-
-# ways round it
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'[{"type":"image_url","image_url":{"url":"http://h"},"image_url":null,"type":"text"}]',
-        b'[{"type":"image_url","image_url":{"url":"http://h"}}],"content":"a"',
-    ],
-    ids=["part", "content"],
-)
-def test_media_do_not_hide_behind_a_key_that_occurs_twice(body: bytes) -> None:
-    body = b'{"model":"m","messages":[{"role":"user","content":%b}]}' % body
-    request = parse_request(CHAT, body, LENIENT)
-    try:
-        check_boundary(request)
-    except InvalidRequest:
-        return
-    assert b"http://h" not in sent(request)
-
-
-def test_a_backslash_in_text_beside_media_passes() -> None:
-    dialect, fields, _ = in_chat(
-        {"type": "text", "text": "C:\\dir"}, {"type": "image_url", "image_url": {"url": DATA}}
-    )
-    check(dialect, **fields)
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "video", "video": [HTTP, HTTP]},
-        {"type": "image_url", "image_url": [HTTP]},
-        {"type": "image_url", "image_url": {"url": {"url": HTTP}}},
-        {"type": "image_url", "image_url": {"URL": HTTP}},
-        {"type": "image_url", "Image_URL": {"url": HTTP}},
-        {"type": "image", "path": "/etc/passwd"},
-        {"type": "input_audio", "input_audio": {"url": HTTP}},
-        {"type": "input_audio", "input_audio": HTTP},
-        {"type": "input_audio", "input_audio": {"data": HTTP, "format": "wav"}},
-        {"type": "file", "file": {"file_data": HTTP}},
-        {"type": "file", "file": HTTP},
-        {"type": "image", "source": HTTP},
-        {"type": "image", "source": {"type": "url", "url": [HTTP]}},
-        {"type": "image", "source": {"type": "base64", "data": HTTP}},
-        {"type": "video_embeds", "video_embeds": "AAAA"},
-        {"type": "prompt_embeds", "prompt_embeds": "AAAA"},
-    ],
-    ids=str,
-)
-def test_no_other_way_to_name_media_passes(part: dict[str, Any]) -> None:
-    dialect, fields, _ = in_chat(part)
-    with pytest.raises(InvalidRequest):
-        check(dialect, **fields)
-
-
-IMAGES = [{"type": "image_url", "image_url": {"url": HTTP}}]
-
-
-@pytest.mark.parametrize(
-    ("dialect", "fields"),
-    [
-        (CHAT, {"messages": [{"role": "user", "Content": IMAGES}]}),
-        (CHAT, {"messages": [{"role": "user", "content": "a", "images": [HTTP]}]}),
-        (COMPLETIONS, {"prompt": {"prompt_string": "a", "image_url": HTTP}}),
-        (COMPLETIONS, {"prompt": [{"image_url": HTTP}]}),
-        (RESPONSES, {"input": [{"type": "function_call_output", "output": [IMAGES]}]}),
-        (RESPONSES, {"tools": [{"type": "mcp", "server_label": "a", "server_url": HTTP}]}),
-        (RESPONSES, {"tools": [{"type": "web_search"}]}),
-        (MESSAGES, {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]}),
-    ],
-    ids=str,
-)
-def test_nothing_else_reaches_beyond_the_engine(dialect: Dialect, fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest):
-        check(dialect, **fields)
