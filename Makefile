@@ -22,7 +22,8 @@ help: ## List the targets
 setup: $(VENV)/.installed ## Make .venv with what filature needs, and filature itself in it
 
 run: $(VENV)/.libraries ## Start an endpoint at http://127.0.0.1:10080 with a small real model; ARGS="--engine URL"
-	@$(MAKE) --silent --keep-going -j2 setup $(VENV)/.demo || { $(MAKE) --silent setup && \
+	@installed=$$([ -e $(VENV)/.installed ] && echo $(VENV)/.installed || echo $(VENV)/.plain); \
+	$(MAKE) --silent --keep-going -j2 $$installed $(VENV)/.demo || { $(MAKE) --silent $$installed && \
 	  echo "The demonstration model could not be installed; a scripted engine stands in for it." >&2; }
 	@exec $(BIN)/filature up $(ARGS)
 
@@ -88,14 +89,16 @@ $(VENV)/.libraries: requirements/lock.txt | $(VENV)/bin/pip
 	@touch $@
 
 # From a copy, for the compiler leaves its work beside the sources. PURE=1 does without it.
-$(VENV)/.installed: pyproject.toml README.md $(SOURCES) $(VENV)/.libraries
+# A first `make run` does without, too, so that it answers within a minute; `make setup` and all that needs it compile.
+$(VENV)/.plain: export PURE = 1
+$(VENV)/.installed $(VENV)/.plain: pyproject.toml README.md $(SOURCES) $(VENV)/.libraries
 	@rm -rf build/wheel && mkdir -p build/wheel && cp -r pyproject.toml README.md LICENSE src build/wheel
 	@if [ -z "$(PURE)" ] && command -v $(CC) >/dev/null && [ -f "$(PYTHON_H)" ]; then \
 	  echo "Compiling the hot path (PURE=1 does without) …"; \
 	  cd build/wheel && CFLAGS="$(CFLAGS) $(LTO)" LDFLAGS="$(LDFLAGS) $(LTO)" \
 	    HATCH_BUILD_HOOK_ENABLE_MYPYC=1 ../../$(BIN)/hatchling build -t wheel -d . >log 2>&1 || \
 	    { tail -20 log; echo "It could not be compiled: filature runs as plain Python, at about half the speed." >&2; }; \
-	else echo "No C compiler with Python's headers: filature runs as plain Python, at about half the speed."; fi
+	else echo "filature runs as plain Python, at about half the speed; with a C compiler, make setup compiles it."; fi
 	@cd build/wheel && ls *.whl >/dev/null 2>&1 || ../../$(BIN)/hatchling build -t wheel -d . >log 2>&1
 	@$(PIP) install --no-index --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
