@@ -184,6 +184,22 @@ class Asks:
 # all of them
 
 
+async def test_workers_that_come_and_go_leave_nothing_behind() -> None:
+    async with network() as net:
+        clock = net.chain.proxy._clock
+        before = len(clock._callbacks)
+        auth = f"Authorization: Bearer {await net.token('gpu')}\r\n"
+        for number in range(20):  # each a new process in place of the one before
+            standing = HELLO | {"instance": f"{number:016x}"}
+            assert (
+                await net.chain.ask(post(standing, control.HELLO_PATH, headers=auth))
+            ).status == 200
+        await asyncio.sleep(0.3)
+        (worker,) = net.chain.proxy.workers.list()
+        assert len(clock._callbacks) == before + 2, "those of the one that is here"
+        assert net.chain.proxy.engines.engines == [worker.engine]
+
+
 async def test_a_rolling_restart_of_ten_workers_fails_no_request() -> None:
     engine = RawEngine(says(HI))
     async with network() as net:

@@ -123,7 +123,7 @@ class Admission:
 
     def sells(self, model: str) -> bool:
         """Whether the model has a price."""
-        return self._default_price is not None or self._prices.find(model) is not None
+        return self.price_of(model) is not None
 
     def _price(self, model: str, asked: str) -> ModelPrice:
         price = self._prices.find(model)

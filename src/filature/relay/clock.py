@@ -34,6 +34,11 @@ class CoarseClock:
     def each_tick(self, callback: Callable[[float], None]) -> None:
         self._callbacks.append(callback)
 
+    def forget(self, callback: Callable[[float], None]) -> None:
+        """Call it no more; also from within it."""
+        if callback in self._callbacks:
+            self._callbacks.remove(callback)
+
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._tick)
         self.now = self._loop.time()
@@ -41,5 +46,5 @@ class CoarseClock:
         if second != self._second:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode("ascii")
-        for callback in self._callbacks:
+        for callback in tuple(self._callbacks):
             callback(self.now)

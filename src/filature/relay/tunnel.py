@@ -51,6 +51,9 @@ class TunnelPool(UpstreamPool):
             if not connection.transport.is_closing():
                 connection.send(caller, request, reused=not fresh)
                 return
+        if self._turned_off:
+            caller.on_lost("the worker left")
+            return
         self._waiting[caller] = (self._clock.now + TUNNEL_WAIT_S, request)
 
     def cancel(self, caller: Caller) -> None:
@@ -72,6 +75,10 @@ class TunnelPool(UpstreamPool):
             self._lose(caller, "the worker left")
 
     def _give_up(self, now: float) -> None:
+        if self._turned_off and not self.open_connections:
+            self._clock.forget(self._give_up)  # workers come and go
+            self._clock.forget(self._close_stale)
+            return
         while self._waiting:
             caller = next(iter(self._waiting))
             if self._waiting[caller][0] > now:

@@ -165,6 +165,8 @@ class ProxyLink:
     async def deliver(self) -> bool:
         """Send some reports and forget what was taken; whether there may be more. Raises StoreError."""
         await self._outbox.flush()
+        if not len(self._outbox):
+            return False
         waiting = await self._outbox.oldest(self.url)
         if not waiting:
             return False
