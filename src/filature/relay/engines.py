@@ -202,8 +202,9 @@ class EngineDirectory:
         """Why no engine can be had for ``model``."""
         if any(model in engine.models for engine in self.engines):
             return Unavailable(f"Every engine that serves {model!r} failed on this request.")
-        silent = [e for e in self.engines if not e.models and not e.reachable]
-        if silent and len(silent) == len(self.engines):
+        if not any(engine.models or engine.reachable for engine in self.engines):
+            if all(engine.is_remote for engine in self.engines):
+                return Unavailable("No worker takes requests now.")
             return Unavailable("No engine has answered yet; its models are not known.")
         names = ", ".join(sorted(self.models())) or "none"
         return ModelNotFound(
