@@ -24,7 +24,8 @@ class VaryingHeads(HeadCache[RequestHead]):
                 continue
             end = rest.find(_LINE_END, start + len(token))
             value = rest[start + len(token) : end]
-            if not value.isascii() or not value.decode("ascii").isprintable() or value[:1] == b" ":
+            plain = value.isascii() and value.decode("ascii").isprintable()
+            if not plain or value != value.strip():
                 return parse_request_head(head)
             found.append((name, value))
             rest = rest[:start] + rest[end:]

@@ -42,6 +42,7 @@ def parsed(parse: object, head: bytes) -> object:
         (b"", b""),
         (b"a b", b"\xc3\xa9"),
         (b" a ", b"a\tb"),
+        (b"", b"! "),
         (b"a\nb", b"r"),
         (b"a\r\nx-ticket: b", b"r"),
         (b"a\r\ntransfer-encoding: chunked", b"r"),
