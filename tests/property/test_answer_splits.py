@@ -98,6 +98,15 @@ def test_damaged_answers_split_anywhere(
     assert run(dialect, policy, asked, pieces, clean) == run(dialect, policy, asked, whole, clean)
 
 
+def test_space_before_what_is_no_document_counts_the_same_however_it_comes() -> None:
+    body = b'"error" :{"message":"boom"}}'
+    pieces = [body[i : i + 1] for i in range(len(body))]
+    policy = AnswerPolicy()
+    assert run(Dialect.CHAT, policy, {}, pieces, False) == run(
+        Dialect.CHAT, policy, {}, [body], False
+    )
+
+
 @given(st.binary(max_size=60), st.sampled_from(METERED), POLICIES, st.booleans(), st.data())
 @example(b"data\r\r\ndata: {}", Dialect.CHAT, AnswerPolicy(tariff=TARIFF), True, None)
 @example(b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\n", Dialect.CHAT, AnswerPolicy(), True, None)

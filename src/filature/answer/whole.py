@@ -21,6 +21,7 @@ from filature.wire.documents import (
 )
 
 _loads: Final = orjson.loads  # a module's attributes are looked up at each use
+_SPACE: Final = b" \t\r\n"
 _USAGE_PATH: Final = ("usage",)
 _NEEDED: Final = frozenset({b'"usage"', b'"error"', b'"model"', b'"object"', b'"type"'})
 _VALUE: Final = re.compile(
@@ -93,7 +94,7 @@ class DocumentWriter:
             return b""
         out = self._documents(splitter.finish()) if clean else b""
         rest = splitter.take_rest()
-        if rest.strip(b" \t\r\n"):
+        if rest.strip(_SPACE):
             self.unprocessed_bytes += len(rest)
             self.garbage = True
         return out + rest if clean and not self._swallows() else out
@@ -164,6 +165,7 @@ class DocumentWriter:
 
     def _give_up(self, rest: bytes) -> bytes:
         self.garbage = True
+        self.unprocessed_bytes -= len(rest) - len(rest.lstrip(_SPACE))  # which parts documents
         return self._pass_through(rest)
 
     def _pass_through(self, data: bytes) -> bytes:
