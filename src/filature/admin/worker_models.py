@@ -47,6 +47,7 @@ class WorkerShown(BaseModel):
     name: str
     state: str
     disabled: bool
+    marks: list[str] = Field(description="What it is marked for: see its audit")
     models: list[WorkerModelShown]
     running: int
     capacity: int

@@ -1,7 +1,7 @@
 """Workers over HTTP: which there are, whether they get requests, what they earned."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Protocol
 
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from filature.admin.amounts import both
 from filature.admin.ledger import Form
+from filature.admin.marks import AuditShown, ClaimFigures, FiguresShown, MarkShown
 from filature.admin.models import Listed, NameInPath
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import (
@@ -20,6 +21,7 @@ from filature.admin.worker_models import (
 from filature.errors import Conflict, NotFound
 from filature.ledger.accounts import Account, worker_account
 from filature.store.earnings import Earned, earnings
+from filature.store.marks import SUSPENDED
 from filature.store.payouts import read_payouts
 from filature.store.store import Store
 
@@ -85,6 +87,14 @@ class Registry(Protocol):
         """Send it no new requests until its process begins anew; whether it has joined."""
         ...
 
+    def figures(self, name: str) -> Sequence[ClaimFigures]:
+        """What was sampled of its claims."""
+        ...
+
+    def forgive(self, name: str) -> None:
+        """Hold nothing against it any more."""
+        ...
+
 
 class WorkerRoutes:
     """The routes of ``/workers``. ``registry`` None: no proxy runs, and no worker has joined."""
@@ -99,6 +109,8 @@ class WorkerRoutes:
         router.add_api_route("/workers/{name}/disable", self.disable, methods=["POST"])
         router.add_api_route("/workers/{name}/enable", self.enable, methods=["POST"])
         router.add_api_route("/workers/{name}/drain", self.drain, methods=["POST"])
+        router.add_api_route("/workers/{name}/audit", self.audit, methods=["GET"])
+        router.add_api_route("/workers/{name}/clear", self.clear, methods=["POST"])
         router.add_api_route(
             "/workers/{name}/earnings",
             self.earnings,
@@ -133,6 +145,25 @@ class WorkerRoutes:
         if self._registry is None or not self._registry.drain(name):
             raise Conflict(f"The worker {name} has not joined.", code="worker_away")
         return self._shown(name)
+
+    async def audit(self, name: NameInPath) -> AuditShown:
+        """A worker's marks, and what was sampled of its claims."""
+        self._known(name)
+        figures = [] if self._registry is None else self._registry.figures(name)
+        return AuditShown(
+            worker=name,
+            marks=[MarkShown.of(mark) for mark in self._store.marks.of(name)],
+            samples=[FiguresShown(**asdict(each)) for each in figures],
+        )
+
+    async def clear(self, name: NameInPath) -> WorkerShown:
+        """Hold nothing against a worker any more. One that was suspended for it gets requests again."""
+        self._known(name)
+        suspended = any(mark.kind == SUSPENDED for mark in self._store.marks.of(name))
+        await self._store.marks.clear(name)
+        if self._registry is not None:
+            self._registry.forgive(name)
+        return await self.enable(name) if suspended else self._shown(name)
 
     async def earnings(
         self,
@@ -179,11 +210,13 @@ class WorkerRoutes:
     def _shown(self, name: str) -> WorkerShown:
         seen = self._joined().get(name)
         disabled = name in self._store.disabled_workers
+        marks = sorted({mark.kind for mark in self._store.marks.of(name)})
         if seen is None:
             return WorkerShown(
                 name=name,
                 state="disabled" if disabled else "away",
                 disabled=disabled,
+                marks=marks,
                 models=[],
                 running=0,
                 capacity=0,
@@ -198,6 +231,7 @@ class WorkerRoutes:
             name=name,
             state="disabled" if disabled else seen.state,
             disabled=disabled,
+            marks=marks,
             models=models,
             running=seen.running,
             capacity=seen.capacity,

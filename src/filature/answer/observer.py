@@ -146,7 +146,17 @@ class AnswerObserver:
         bounds = self._bounds
         if bounds is None:
             return usage
-        return within(usage, bounds, self.payload_bytes + self.meter.unread_bytes)
+        possible = within(usage, bounds, self.payload_bytes + self.meter.unread_bytes)
+        belief = bounds.belief
+        if belief is None:
+            return possible
+        return belief.of(possible, self.content_bytes + self.meter.unread_bytes)
+
+    @property
+    def claimed(self) -> Usage:
+        """The usage as the engine's records tell it, possible or not, believed or not."""
+        self._settle()
+        return self.meter.usage()
 
     @property
     def exceeded(self) -> bool:

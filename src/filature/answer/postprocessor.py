@@ -208,6 +208,11 @@ class AnswerPostprocessor:
         return Usage() if self.mode is None else self._observer.usage()
 
     @property
+    def usage_claimed(self) -> Usage:
+        """``usage`` without bounds: as the engine tells it."""
+        return Usage() if self.mode is None else self._observer.claimed
+
+    @property
     def cost(self) -> Cost | None:
         """The cost of ``usage``; None without a tariff."""
         tariff = self.policy.tariff

@@ -12,6 +12,7 @@ from filature.cli.serving import (
     Port,
     TlsCert,
     TlsKey,
+    Tokenizers,
     proxy_settings,
     serve_proxy,
 )
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("proxy")(proxy)
 
 
-def proxy(  # a command's options are its arguments
+def proxy(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     host: Host = None,
     port: Port = None,
     admin_port: AdminPort = None,
@@ -29,6 +30,7 @@ def proxy(  # a command's options are its arguments
     tls_key: TlsKey = None,
     data_dir: DataDir = None,
     database: Database = None,
+    tokenizers: Tokenizers = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(metavar="URL", help="An engine of your own beside the workers."),

@@ -31,6 +31,10 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the ledger and the admin token. [~/.local/share/filature]"),
 ]
+Tokenizers = Annotated[
+    Path | None,
+    typer.Option(help="Folder of models' tokenizers, by which workers' claims are recounted."),
+]
 Database = Annotated[
     str | None,
     typer.Option(
@@ -90,6 +94,7 @@ def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> Non
     import uvloop  # noqa: PLC0415  # as above
 
     from filature.errors import StoreError  # noqa: PLC0415  # as above
+    from filature.proxy.audit.recount import TokenizersMissing  # noqa: PLC0415  # as above
     from filature.telemetry.log import configure_logging  # noqa: PLC0415  # as above
 
     configure_logging(log_level)
@@ -99,6 +104,8 @@ def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> Non
         fail(command, f"TLS: the certificate, key or CA file cannot be used: {error}", CHOICE_WRONG)
     except StoreError as error:
         fail(command, error.message)
+    except TokenizersMissing as error:
+        fail(command, f"--tokenizers: {error}", CHOICE_WRONG)
     except OSError as error:
         hint = ""
         if error.errno == errno.EADDRINUSE:

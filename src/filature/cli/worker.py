@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from filature.cli import worker_statement
+from filature.cli import worker_audit, worker_statement
 from filature.cli.connect import CHOICE_WRONG, CommandFailed
 from filature.cli.key import coefficient_text
 from filature.cli.serving import fail, run, settings_of
@@ -27,7 +27,15 @@ def register(app: typer.Typer) -> None:
     workers = typer.Typer(add_completion=False, rich_markup_mode=None)
     workers.callback(invoke_without_command=True)(worker)
     app.add_typer(workers, name="worker")
-    for function in (list_, disable, enable, drain, earnings):
+    for function in (
+        list_,
+        disable,
+        enable,
+        drain,
+        earnings,
+        worker_audit.audit,
+        worker_audit.clear,
+    ):
         command(workers, function)
     worker_statement.register(workers)
 
@@ -109,7 +117,7 @@ def list_(session: Session) -> None:
         return
     show_table(
         [
-            *(Column(name) for name in ("worker", "state", "model")),
+            *(Column(name) for name in ("worker", "state", "marks", "model")),
             *(Column(name, "number") for name in ("context", "coefficient")),
             *(Column(name, "amount") for name in ("in", "out")),
             *(Column(name, "number") for name in ("running", "ready", "mean s")),
@@ -117,7 +125,13 @@ def list_(session: Session) -> None:
             Column("joined (UTC)", "time"),
         ],
         (
-            (each["name"], each["state"], *_offered(model), *_standing(each))
+            (
+                each["name"],
+                each["state"],
+                ", ".join(each["marks"]) or None,
+                *_offered(model),
+                *_standing(each),
+            )
             for each in answer["data"]
             for model in each["models"] or [None]
         ),

@@ -18,6 +18,8 @@ from typing import Final
 from filature.admin.server import AdminServer
 from filature.errors import StoreError
 from filature.proxy.admission import Admission
+from filature.proxy.audit.auditor import Auditor
+from filature.proxy.audit.recount import Recounter
 from filature.proxy.callers import Callers
 from filature.proxy.control import Control
 from filature.proxy.free_failures import FreeFailures
@@ -60,7 +62,10 @@ log = logging.getLogger(__name__)
 
 
 class Proxy:
-    """One proxy process. ``await start()``, then ``await drain()`` and ``await close()``."""
+    """One proxy process. ``await start()``, then ``await drain()`` and ``await close()``.
+
+    Raises TokenizersMissing.
+    """
 
     def __init__(self, settings: ProxySettings) -> None:
         self.settings = settings
@@ -93,6 +98,9 @@ class Proxy:
             waiting=self._waiting,
         )
         self._plane = plane
+        folder = settings.tokenizers
+        self._recounter = None if folder is None else Recounter.of(folder)
+        self._auditor: Auditor | None = None  # from start() on
         self.store: Store | None = None  # from start() to close()
         self._downstream: Downstream | None = None
         self._clock.each_tick(self._each_tick)
@@ -154,6 +162,17 @@ class Proxy:
             wall_ms,
             self._admission.sells,
         )
+        self._auditor = Auditor(
+            store.marks,
+            store.disabled_workers,
+            self.metrics,
+            self._clock,
+            wall_ms,
+            random.randrange,  # a worker does not see what is drawn
+            lambda name: self.workers.disable(name, disabled=True),
+            self._recounter,
+        )
+        self.workers.auditor = self._auditor
         for name in store.disabled_workers.names():
             self.workers.disable(name, disabled=True)
         self.workers.statement = statements.of
@@ -173,12 +192,18 @@ class Proxy:
             Control(
                 store.worker_tokens,
                 self.workers,
-                ReportDesk(store, self.usage, ticket_key, boot, wall_ms),
+                ReportDesk(store, self.usage, ticket_key, boot, wall_ms, self._auditor.compare),
                 PayoutDesk(store),
             ),
             cors_origins=settings.cors_origins,
             is_draining=self._is_draining,
         )
+
+    @property
+    def auditor(self) -> Auditor:
+        """There after ``start``."""
+        assert self._auditor is not None, "not started"
+        return self._auditor
 
     @property
     def downstream(self) -> Downstream:
@@ -269,6 +294,8 @@ class Proxy:
             await self._server.wait_closed()
         if self._admin is not None:
             await self._admin.stop()
+        if self._auditor is not None:
+            await self._auditor.close()
         self.engines.close()
         self._clock.stop()
         if self.store is not None:

@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class ReportDesk:
-    """Takes reports. ``boot`` names this process: what runs or ended in it is settled by its own metering."""
+    """Takes reports. ``boot`` names this process: what runs or ended in it is settled by its own metering.
+
+    ``compare`` is told of a report of what was settled so.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class ReportDesk:
         key: bytes,
         boot: str,
         wall_ms: Callable[[], int],
+        compare: Callable[[str, UsageRecord, Report], None],
     ) -> None:
         self._store = store
         self._recent = recent
         self._key = key
         self._boot = boot
         self._wall_ms = wall_ms
+        self._compare = compare
         self._settling: set[str] = set()
         self.verdicts: dict[str, int] = {}
         """How many reports ended how."""
@@ -57,7 +62,9 @@ class ReportDesk:
         return Accepted(verdicts=verdicts)
 
     async def _judge(self, token: WorkerToken, report: Report) -> str:
-        if self._recent.get(report.id) is not None:
+        record = self._recent.get(report.id)
+        if record is not None:
+            self._compare(token.worker, record, report)
             return "known"  # whatever its ticket is: it changes nothing
         try:
             ticket = check_ticket(report.ticket.encode("utf-8"), self._key)

@@ -101,6 +101,11 @@ class ProxySettings(BaseSettings):
         "comment", description="What a stream whose client did not ask for usage is given of it"
     )
 
+    tokenizers: Path | None = Field(
+        None,
+        description="Folder of models' tokenizers as MODEL/tokenizer.json: workers' claims are recounted by them",
+    )
+
     strict: bool = Field(
         False, description="Check all ranges of the API references and refuse unknown fields"
     )

@@ -5,8 +5,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from filature.admin.marks import ClaimFigures
 from filature.admin.workers import ModelStanding, WorkerStanding
 from filature.errors import Conflict
+from filature.proxy.audit.auditor import Auditor
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import Abilities, Engine, EngineAddress, EngineDirectory, ServedModel
 from filature.relay.limits import RelayLimits
@@ -91,6 +93,8 @@ class Workers:
         self._drained: dict[str, str] = {}  # by name, the process that was
         self.statement: Callable[[str], str | None] = _no_statement
         """A worker's latest earnings statement."""
+        self.auditor: Auditor | None = None
+        """Who looks at what workers claim."""
         self.default_prices: tuple[int, int] | None = None
         """Of models that have no price of their own, for an operator to see."""
         clock.each_tick(self._end_leases)
@@ -140,6 +144,8 @@ class Workers:
             address = EngineAddress(token.worker, False, "worker", 80, "", {})
             pool = TunnelPool(self._clock, self._limits)
             engine = Engine(address, self._clock, self._limits, pool=pool)
+            if self.auditor is not None:
+                engine.watch = self.auditor.watch(token.worker)
             before = Worker(token, engine, standing, self._wall_ms())
             self._workers[token.worker] = before
             self._engines.engines.append(engine)
@@ -183,6 +189,15 @@ class Workers:
         worker.draining = True
         self._offer(worker)
         return True
+
+    def figures(self, name: str) -> Sequence[ClaimFigures]:
+        """What was sampled of a worker's claims."""
+        return [] if self.auditor is None else self.auditor.figures(name)
+
+    def forgive(self, name: str) -> None:
+        """Hold nothing against a worker any more."""
+        if self.auditor is not None:
+            self.auditor.forgive(name)
 
     def is_disabled(self, name: str) -> bool:
         return name in self._disabled

@@ -7,6 +7,7 @@ It ends once: in ``_end``, for which nobody waits, or complete in ``_finish``, w
 from collections.abc import Callable
 from typing import cast
 
+from filature.answer.bounds import UsageBounds
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.errors import FilatureError
 from filature.relay.accounting import account
@@ -20,6 +21,7 @@ from filature.relay.plane import DataPlane
 from filature.relay.reply import CHUNKED, UNSENT, Reply
 from filature.relay.settlement import Grant
 from filature.relay.upstream import UpstreamConnection
+from filature.relay.watch import Sample
 from filature.request.parse import ParsedRequest
 from filature.telemetry.record import UsageRecord
 
@@ -40,6 +42,7 @@ class ClientSide:
         "_record",
         "_reply",
         "_request",
+        "_sample",
         "_started_at",
         "_tail",
         "_tried",
@@ -71,6 +74,7 @@ class ClientSide:
         self._model: ServedModel | None = None  # as the engine tried last serves it
         self._upstream: UpstreamConnection | None = None
         self._answer: AnswerPostprocessor | None = None
+        self._sample: Sample | None = None  # of the answer, where somebody looks at it afterwards
         self._content_type = b""
         self._tail = b""  # the end mark, what came with it and what came behind it
         self._ended = False
@@ -85,6 +89,28 @@ class ClientSide:
         self._connection.deadline = self._deadlines.next_look(self._plane.clock.now)
 
     # the answer
+
+    def _postprocessor(self) -> AnswerPostprocessor:
+        """For the answer of the engine that was asked last, which begins."""
+        plane, request, model, grant = self._plane, self._request, self._model, self._grant
+        assert model is not None  # an answer comes from an engine that was chosen
+        engine = self._tried[-1]
+        watch, belief = engine.watch, None
+        if watch is not None:
+            belief, self._sample = watch.begin(request, grant.model, grant.prefix)
+        return AnswerPostprocessor(
+            request.dialect,
+            plane.policy(
+                request, grant.tariff(engine), hold_until_content=self._reply.state is UNSENT
+            ),
+            n=request.n,
+            prompts=request.prompts,
+            prompt_text_bytes=request.prompt_text_bytes,
+            bytes_per_token=model.bytes_per_token,
+            continuous=model.abilities.continuous_usage,
+            model_names=(model.upstream_name, request.model),
+            bounds=UsageBounds(grant.prompt_tokens, grant.completion_tokens, belief),
+        )
 
     @property
     def _is_shapeless(self) -> bool:
@@ -109,6 +135,8 @@ class ClientSide:
         begun = self._reply.state is CHUNKED and self._first_content_at is not None
         if begun and not self._is_shapeless:
             self._write_chunk = self._connection.write
+            if self._sample is not None:
+                return  # its bytes are kept as they come
             if self._upstream is not None and self._answer is not None:
                 self._upstream.splice(self._answer, self._write_chunk)
 
@@ -170,4 +198,14 @@ class ClientSide:
             record.engine = self._tried[-1].name
         if self._answer is not None:
             account(record, self._answer, outcome, self._model)
+            if self._sample is not None and outcome.is_charged:
+                self._hand_in(self._sample, self._answer, record)
         return record
+
+    def _hand_in(self, sample: Sample, answer: AnswerPostprocessor, record: UsageRecord) -> None:
+        """Let the answer be looked at by whoever chose it."""
+        watch = self._tried[-1].watch
+        if watch is not None:
+            sample.claimed = answer.usage_claimed
+            sample.record = record
+            watch.take(sample)

@@ -11,6 +11,7 @@ from filature.errors import FilatureError, ModelNotFound, Unavailable
 from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
 from filature.relay.upstream import Origin, UpstreamPool
+from filature.relay.watch import Watch
 from filature.wire.dialect import Dialect
 
 SET_ASIDE_S: Final = 1.0
@@ -125,6 +126,8 @@ class Engine:
         self.name = address.url
         self.is_remote = pool is not None
         """A worker of the network: somebody else's."""
+        self.watch: Watch | None = None
+        """Who looks at what it claims."""
         self.running = 0
         self.capacity: int | None = None
         """Requests that it takes at once; None: any number."""

@@ -8,7 +8,6 @@ what is done when a deadline is over; the half that faces the client, and the en
 import logging
 from typing import Final
 
-from filature.answer.bounds import UsageBounds
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.errors import (
     EngineError,
@@ -209,27 +208,13 @@ class Exchange(ClientSide):
         self._drop_engine(cancel=True)
         self._try_next_engine()
 
-    def _postprocessor(self) -> AnswerPostprocessor:
-        plane, request, model, grant = self._plane, self._request, self._model, self._grant
-        assert model is not None  # an answer comes from an engine that was chosen
-        tariff = grant.tariff(self._tried[-1])
-        return AnswerPostprocessor(
-            request.dialect,
-            plane.policy(request, tariff, hold_until_content=self._reply.state is UNSENT),
-            n=request.n,
-            prompts=request.prompts,
-            prompt_text_bytes=request.prompt_text_bytes,
-            bytes_per_token=model.bytes_per_token,
-            continuous=model.abilities.continuous_usage,
-            model_names=(model.upstream_name, request.model),
-            bounds=UsageBounds(grant.prompt_tokens, grant.completion_tokens),
-        )
-
     def on_payload(self, payload: bytes, raw: bytes | None) -> None:
         answer = self._answer
         if answer is None:
             self._collect(payload)
             return
+        if self._sample is not None:
+            self._sample.keep(payload)
         out = answer.feed(payload)
         if answer.said_last_word:
             self._on_last_word(answer, out)
@@ -308,6 +293,8 @@ class Exchange(ClientSide):
         if answer.exceeded:
             log.warning("engine %s claims more than is possible: %s", engine.name, self._record.id)
             self._plane.metrics.engine_failed(engine.name, "engine_exceeded")
+            if engine.watch is not None:
+                engine.watch.exceeded(self._request, self._grant.model)
         else:
             engine.succeeded(self._plane.timer() - self._asked_at)
         self._finish(answer, tail)

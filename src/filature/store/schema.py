@@ -157,6 +157,17 @@ payout_requests: Final = Table(
     CheckConstraint("state IN ('open', 'paid', 'refused')", name="state"),
 )
 
+worker_marks: Final = Table(
+    "worker_marks",
+    metadata,
+    Column("worker", Text, nullable=False),
+    Column("model", Text, nullable=False),  # empty: of all
+    Column("kind", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+    PrimaryKeyConstraint("worker", "model", "kind"),
+)
+
 tariffs: Final = Table(
     "tariffs",
     metadata,

@@ -13,6 +13,7 @@ from filature.store.disabled_workers import DisabledWorkers
 from filature.store.embedded import EmbeddedLedger, LookedUp
 from filature.store.keys import KeyRing, read_spending
 from filature.store.ledger_rows import read_accounts
+from filature.store.marks import Marks
 from filature.store.payouts import PayoutRequests
 from filature.store.prices import PriceBook
 from filature.store.reader import Reader
@@ -41,6 +42,7 @@ class Store:
         prices: PriceBook,
         worker_tokens: WorkerTokens,
         disabled_workers: DisabledWorkers,
+        marks: Marks,
         spending: dict[tuple[str, str], int],
     ) -> None:
         self.database = database
@@ -51,6 +53,7 @@ class Store:
         self.prices = prices
         self.worker_tokens = worker_tokens
         self.disabled_workers = disabled_workers
+        self.marks = marks
         self.payout_requests = PayoutRequests(reader, writer)
         self.spending = spending
         """What keys with a budget spent, by key and period, when it was opened."""
@@ -76,6 +79,7 @@ class Store:
             prices = await PriceBook.load(reader, writer, clock)
             worker_tokens = await WorkerTokens.load(reader, writer, clock)
             disabled = await DisabledWorkers.load(reader, writer)
+            marks = await Marks.load(reader, writer)
             spending = await reader.read(read_spending)
         except BaseException:
             await writer.close()
@@ -83,7 +87,16 @@ class Store:
             database.close()
             raise
         return cls(
-            database, writer, reader, ledger, keys, prices, worker_tokens, disabled, spending
+            database,
+            writer,
+            reader,
+            ledger,
+            keys,
+            prices,
+            worker_tokens,
+            disabled,
+            marks,
+            spending,
         )
 
     async def secret(self, name: str) -> bytes:

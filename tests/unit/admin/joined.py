@@ -1,5 +1,6 @@
 """Workers that have joined, for tests without a proxy."""
 
+from filature.admin.marks import ClaimFigures
 from filature.admin.workers import ModelStanding, WorkerStanding
 
 
@@ -21,6 +22,12 @@ class Joined:
 
     def disable(self, name: str, *, disabled: bool) -> None:
         self.told.append((name, "disable" if disabled else "enable"))
+
+    def figures(self, name: str) -> list[ClaimFigures]:
+        return [ClaimFigures("silk", "completion", 8, 900, 100, marked=True)]
+
+    def forgive(self, name: str) -> None:
+        self.told.append((name, "forgive"))
 
     def drain(self, name: str) -> bool:
         self.told.append((name, "drain"))

@@ -37,6 +37,7 @@ async def test_what_a_worker_offers(running: Api) -> None:
         "name": "gpu",
         "state": "ready",
         "disabled": False,
+        "marks": [],
         "running": 3,
         "capacity": 64,
         "tunnels": 32,

@@ -33,10 +33,10 @@ def test_what_workers_offer(cli: Caller, running: Running) -> None:
     time = ["2026-07-01", "12:00:00"]
     standing = ["3/64", "32", "1.25", "9.9", *time]
     assert rows(table) == [
-        ["abe", "away", *["-"] * 10],
-        ["gpu", "ready", "silk", "4096", "1.5", "3.00", "4.50", *standing],
-        ["gpu", "ready", "linen", "-", "1", "1.00", "2.00", *standing],
-        ["gpu", "ready", "wool", "-", "1", "-", "-", *standing],
+        ["abe", "away", *["-"] * 11],
+        ["gpu", "ready", "-", "silk", "4096", "1.5", "3.00", "4.50", *standing],
+        ["gpu", "ready", "-", "linen", "-", "1", "1.00", "2.00", *standing],
+        ["gpu", "ready", "-", "wool", "-", "1", "-", "-", *standing],
     ]
     shown = cli.answer("worker", "list")["data"]
     assert [each["name"] for each in shown] == ["abe", "gpu"]

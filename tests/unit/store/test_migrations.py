@@ -12,6 +12,7 @@ from filature.store.migrations.versions import (
     v0001_accounts,
     v0002_worker_tokens,
     v0003_payout_requests,
+    v0004_worker_marks,
 )
 from filature.store.schema import aliases, metadata
 
@@ -49,6 +50,7 @@ def test_each_can_be_undone(empty_database_url: str) -> None:
         with Operations.context(MigrationContext.configure(connection)):
             left = {*metadata.tables, "alembic_version"}
             for version, tables in (
+                (v0004_worker_marks, {"worker_marks"}),
                 (v0003_payout_requests, {"payout_requests", "disabled_workers"}),
                 (v0002_worker_tokens, {"worker_tokens", "secrets"}),
             ):
@@ -65,6 +67,7 @@ def test_a_database_of_the_first_version_keeps_its_rows(empty_database_url: str)
     database.upgrade()
     with database.engine.begin() as connection:
         with Operations.context(MigrationContext.configure(connection)):
+            v0004_worker_marks.downgrade()
             v0003_payout_requests.downgrade()
             v0002_worker_tokens.downgrade()
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))

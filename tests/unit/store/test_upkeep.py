@@ -19,6 +19,7 @@ from filature.store.batch import UsageRow
 from filature.store.database import Database
 from filature.store.idempotency import Claim, Idempotency
 from filature.store.keys import KeyLimits
+from filature.store.marks import Mark
 from filature.store.schema import metadata
 from filature.store.store import Store
 from filature.store.upkeep import COPIED_AT_ONCE, backup, copy, restore, upgrade
@@ -42,6 +43,7 @@ async def fill(url: str) -> Tables:
         secret, key = await store.keys.create(ALICE, "k", KeyLimits(Nano(10**9), "month"))
         await store.worker_tokens.create("w", frozenset({"m"}))
         await store.disabled_workers.disable("w")
+        await store.marks.put(Mark("w", "m", "prompt", 1, "{}"))
         await store.payout_requests.add("p", "w", Nano(5), Nano(5))
         await store.secret("s")
         await store.prices.set("m", prompt=1, cached=2, completion=3, fee_bp=100)
@@ -265,6 +267,7 @@ class TestBackup:
         before = filled(database_url)
         for statement in (
             "DROP TABLE payout_requests",
+            "DROP TABLE worker_marks",
             "DROP TABLE disabled_workers",
             "DROP TABLE worker_tokens",
             "DROP TABLE secrets",
@@ -276,7 +279,7 @@ class TestBackup:
         filled(target)
         restore(path_of, target, force=True)
         upgrade(target)
-        newer = ("worker_tokens", "secrets", "payout_requests", "disabled_workers")
+        newer = ("worker_tokens", "secrets", "payout_requests", "disabled_workers", "worker_marks")
         assert stored(target) == before | {table: [] for table in newer}
         asyncio.run(opens(target))
 

@@ -1,0 +1,271 @@
+"""Watches what workers claim: samples answers, has them counted in a thread, marks, and suspends in the end."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+from typing import Any, Final
+
+import orjson
+
+from filature.admin.marks import ClaimFigures
+from filature.answer.bounds import Belief
+from filature.errors import StoreError
+from filature.proxy.audit.claims import TOLERANCE, TOLERANCE_TOKENS, Claim, Kind
+from filature.proxy.audit.measure import measure
+from filature.proxy.audit.norms import Norms
+from filature.proxy.audit.recount import Recounter
+from filature.proxy.audit.standing import SUSPENDED_AFTER, Standing
+from filature.relay.clock import CoarseClock
+from filature.relay.outcome import Outcome
+from filature.relay.watch import Sample
+from filature.request.parse import ParsedRequest
+from filature.store.disabled_workers import DisabledWorkers
+from filature.store.marks import SUSPENDED, Mark, Marks
+from filature.telemetry.metrics import Metrics
+from filature.telemetry.record import UsageRecord
+from filature.wire.control import Report
+
+PENDING_MAX: Final = 64
+"""Samples that wait to be counted; above it none is taken."""
+REPEATED_S: Final = 30.0
+"""For which an engine is expected to have a prompt's beginning cached."""
+PREFIXES_MAX: Final = 4096
+"""Of one worker."""
+MODELS_MAX: Final = 1000
+"""Of one worker that are looked at."""
+
+log = logging.getLogger(__name__)
+
+
+class Auditor:
+    """Of all workers of a proxy. ``suspend`` gives one no more requests; ``draw`` is as ``random.randrange``."""
+
+    def __init__(
+        self,
+        marks: Marks,
+        disabled: DisabledWorkers,
+        metrics: Metrics,
+        clock: CoarseClock,
+        wall_ms: Callable[[], int],
+        draw: Callable[[int], int],
+        suspend: Callable[[str], None],
+        recounter: Recounter | None = None,
+    ) -> None:
+        self._marks = marks
+        self._disabled = disabled
+        self._metrics = metrics
+        self.clock = clock
+        self._wall_ms = wall_ms
+        self.draw = draw
+        self._suspend = suspend
+        self._recounter = recounter
+        self.norms = Norms()
+        self._watches: dict[str, WorkerWatch] = {}
+        self._thread = ThreadPoolExecutor(1, "audit")
+        self._counting: set[asyncio.Future[list[Claim]]] = set()
+        self._storing: set[asyncio.Task[None]] = set()
+        for mark in marks.all():
+            self._restore(mark)
+
+    def watch(self, worker: str) -> "WorkerWatch":
+        """Of a worker by its name, whichever process of it runs."""
+        watch = self._watches.get(worker)
+        if watch is None:
+            watch = self._watches[worker] = WorkerWatch(self, worker)
+        return watch
+
+    def compare(self, worker: str, record: UsageRecord, report: Report) -> None:
+        """A report of a request that was settled by what the proxy metered of it."""
+        watch = self.watch(worker)
+        if record.engine != worker or watch.is_marked or not _contradicts(record, report):
+            return
+        standing = watch.standing(record.model)
+        log.warning("worker %s reports of %s what it did not say there", worker, record.id)
+        if standing.contradicted():
+            self.mark(watch, standing, [Kind.REPORT])
+
+    def count(self, watch: "WorkerWatch", sample: Sample) -> None:
+        """Have a sample counted, and judged."""
+        if len(self._counting) >= PENDING_MAX:
+            self._metrics.limit_reached("audits_pending_max")
+            return
+        loop = asyncio.get_running_loop()
+        counting = loop.run_in_executor(self._thread, measure, sample, self._recounter)
+        self._counting.add(counting)
+        standing = watch.standing(sample.model)
+
+        def judge(done: asyncio.Future[list[Claim]]) -> None:
+            self._counting.discard(done)
+            if done.cancelled():
+                return
+            error = done.exception()
+            if error is not None:
+                log.error(
+                    "an answer of worker %s could not be counted", watch.worker, exc_info=error
+                )
+            else:
+                self._judge(watch, standing, done.result())
+
+        counting.add_done_callback(judge)
+
+    def _judge(self, watch: "WorkerWatch", standing: Standing, claims: list[Claim]) -> None:
+        fresh = standing.judge(claims, self.norms)
+        if fresh:
+            self.mark(watch, standing, fresh)
+        elif standing.over_since_mark >= SUSPENDED_AFTER and not watch.is_suspended:
+            watch.is_suspended = True
+            log.warning("worker %s goes on claiming too much: it is suspended", watch.worker)
+            self._suspend(watch.worker)
+            self._spawn(self._store_suspension(watch.worker))
+
+    def mark(self, watch: "WorkerWatch", standing: Standing, kinds: Iterable[Kind]) -> None:
+        """Hold something against a worker from now on, also after a restart."""
+        standing.learn(self.norms)
+        for kind in kinds:
+            tally = standing.tallies.get(kind)
+            figures: dict[str, Any] = {"belief": standing.kept()}
+            if tally is not None:
+                figures |= {
+                    "samples": tally.samples,
+                    "claimed": tally.claimed,
+                    "allowed": round(tally.allowed),
+                }
+            log.warning("worker %s is marked for %s of %s", watch.worker, kind, standing.model)
+            self._metrics.engine_failed(watch.worker, f"marked_{kind}")
+            detail = orjson.dumps(figures).decode()
+            mark = Mark(watch.worker, standing.model, kind, self._wall_ms(), detail)
+            self._spawn(self._marks.put(mark))
+
+    def forgive(self, worker: str) -> None:
+        """Hold nothing against a worker any more; what is stored is cleared by who says so."""
+        self.watch(worker).forget()
+
+    def figures(self, worker: str) -> list[ClaimFigures]:
+        """What was sampled of a worker since this process began, the latest of each kind."""
+        watch = self._watches.get(worker)
+        return [] if watch is None else watch.figures()
+
+    async def settled(self) -> None:
+        """Until all that was handed in is judged, and stored."""
+        while self._counting or self._storing:
+            await asyncio.gather(*self._counting, *self._storing, return_exceptions=True)
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """What waits is not counted any more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*self._storing, return_exceptions=True)
+
+    def _restore(self, mark: Mark) -> None:
+        watch = self.watch(mark.worker)
+        if mark.kind == SUSPENDED:
+            watch.is_suspended = True
+        else:
+            belief = orjson.loads(mark.detail)["belief"]
+            watch.standing(mark.model).restore(Kind(mark.kind), belief)
+
+    async def _store_suspension(self, worker: str) -> None:
+        await self._disabled.disable(worker)
+        await self._marks.put(Mark(worker, "", SUSPENDED, self._wall_ms(), "{}"))
+
+    def _spawn(self, storing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(_logged(storing))
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+
+
+class WorkerWatch:
+    """See ``relay.watch.Watch``: of one worker."""
+
+    def __init__(self, auditor: Auditor, worker: str) -> None:
+        self._auditor = auditor
+        self.worker = worker
+        self.is_suspended = False
+        self._models: dict[str, Standing] = {}
+        self._prefixes: dict[int, float] = {}  # when each was sent last, the latest last
+
+    @property
+    def is_marked(self) -> bool:
+        return any(standing.marks for standing in self._models.values())
+
+    def standing(self, model: str) -> Standing:
+        standing = self._models.get(model)
+        if standing is None:
+            if len(self._models) >= MODELS_MAX:
+                del self._models[next(iter(self._models))]
+            standing = self._models[model] = Standing(self.worker, model)
+        return standing
+
+    def begin(
+        self, request: ParsedRequest, model: str, prefix: int
+    ) -> tuple[Belief | None, Sample | None]:
+        is_repeated = self._is_repeated(prefix) if prefix else False
+        standing = self.standing(model)
+        belief = None
+        if standing.marks:
+            belief = standing.belief(request, is_repeated=is_repeated)
+        one_in = standing.one_in(self._auditor.norms)
+        if one_in > 1 and self._auditor.draw(one_in):
+            return belief, None
+        return belief, Sample(request, model, is_repeated=is_repeated)
+
+    def take(self, sample: Sample) -> None:
+        self._auditor.count(self, sample)
+
+    def exceeded(self, request: ParsedRequest, model: str) -> None:
+        if request.media_parts:
+            return  # whose tokens are held for by a setting
+        standing = self.standing(model)
+        if standing.exceeded():
+            self._auditor.mark(self, standing, [Kind.EXCEEDED])
+
+    def forget(self) -> None:
+        self._models.clear()
+        self.is_suspended = False
+
+    def figures(self) -> list[ClaimFigures]:
+        return [
+            ClaimFigures(
+                model=standing.model,
+                kind=kind,
+                samples=tally.samples,
+                claimed=tally.claimed,
+                allowed=round(tally.allowed),
+                marked=kind in standing.marks,
+            )
+            for standing in self._models.values()
+            for kind, tally in standing.tallies.items()
+            if tally.samples
+        ]
+
+    def _is_repeated(self, prefix: int) -> bool:
+        now, prefixes = self._auditor.clock.now, self._prefixes
+        sent_at = prefixes.pop(prefix, None)
+        if len(prefixes) >= PREFIXES_MAX:
+            del prefixes[next(iter(prefixes))]
+        prefixes[prefix] = now
+        return sent_at is not None and now - sent_at <= REPEATED_S
+
+
+def _contradicts(record: UsageRecord, report: Report) -> bool:
+    """Whether a report is of another usage than the answer that passed. Guesses need not agree."""
+    if record.outcome != Outcome.COMPLETED or report.outcome != Outcome.COMPLETED:
+        return False
+    if record.estimated or report.estimated:
+        return False
+    pairs = (
+        (record.prompt, report.prompt),
+        (record.cached, report.cached),
+        (record.completion, report.completion),
+        (record.reasoning, report.reasoning),
+    )
+    return any(abs(a - b) > max(TOLERANCE_TOKENS, ceil(a * TOLERANCE)) for a, b in pairs)
+
+
+async def _logged(storing: Coroutine[Any, Any, None]) -> None:
+    try:
+        await storing
+    except StoreError:
+        log.exception("a mark could not be stored")
