@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 from pydantic import SecretStr
 from tests.integration.accounts import sound, store_of
@@ -116,7 +116,7 @@ class Fake:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def join(cls, net: Network, name: str, *, coefficient: int, says: bytes = b"") -> "Fake":
+    async def join(cls, net: Network, name: str, *, coefficient: int, says: bytes = b"") -> Self:
         fake = cls(net, await net.token(name), says)
         standing = {
             "instance": fake.instance,

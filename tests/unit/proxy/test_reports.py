@@ -1,0 +1,177 @@
+"""What a report settles: what a dead proxy left open, once, within its ticket; and nothing else."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from filature.answer.pricing import Tariff
+from filature.ledger.accounts import client_account, worker_account
+from filature.ledger.commands import OpenAccount, TopUp
+from filature.proxy.reports import GRACE_MS, ReportDesk
+from filature.proxy.tickets import TicketOffice
+from filature.relay.outcome import Outcome
+from filature.store.store import Store
+from filature.store.usage_records import RecentUsage
+from filature.store.worker_tokens import WorkerToken
+from filature.telemetry.record import UsageRecord
+from filature.units import AccountId, Nano, RequestId, TransferId
+from filature.wire.control import Report
+
+NOW_MS = 1_800_000_000_000
+KEY = bytes(32)
+LIFE_S = 600.0
+HELD = 1_000_000
+BOUNDS = (100, 50)
+TARIFF = Tariff(
+    prompt=10**9, cached=10**8, completion=4 * 10**9, reasoning=4 * 10**9, coefficient=1000
+)
+CLIENT = client_account("alice")
+TOKEN = WorkerToken("wt_1", "hint", "gpu", 0, None, b"")
+
+
+class Desk:
+    """A desk of the process ``now``, after one that was called ``before`` died; the clock is set by hand."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now_ms = NOW_MS
+        self.recent = RecentUsage(100)
+        self.compared: list[tuple[str, str]] = []
+        self.desk = ReportDesk(
+            store,
+            self.recent,
+            KEY,
+            "now",
+            lambda: self.now_ms,
+            self._compare,
+        )
+
+    def _compare(self, worker: str, record: UsageRecord, report: Report) -> None:
+        assert record.id == report.id
+        self.compared.append((worker, report.id))
+
+    def ticket(
+        self, request: str, *, boot: str = "before", worker: str = "gpu", key: bytes = KEY
+    ) -> str:
+        record = UsageRecord(RequestId(request), None, "chat", "m", "", Outcome.REFUSED, 0)
+        record.account, record.held = CLIENT, HELD
+        office = TicketOffice(key, boot, lambda: NOW_MS, LIFE_S)
+        line = office.line(record, worker, "m", TARIFF, 1000, BOUNDS)
+        return line.decode().partition(": ")[2].strip()
+
+    async def says(self, request: str, ticket: str | None = None, /, **more: object) -> str:
+        fields: dict[str, object] = {
+            "id": request,
+            "ticket": ticket or self.ticket(request),
+            "outcome": "completed",
+            "prompt": 10,
+            "cached": 0,
+            "completion": 5,
+            "reasoning": 0,
+        }
+        report = Report.model_validate(fields | more)
+        return (await self.desk.take(TOKEN, [report])).verdicts[request]
+
+    def balance(self, account: AccountId) -> int:
+        known = self.store.ledger.state.accounts.get(account)
+        return 0 if known is None else known.balance
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    store = await Store.open(f"sqlite:///{tmp_path}/f.db", lambda: NOW_MS)
+    await store.ledger.run(OpenAccount(CLIENT))
+    await store.ledger.run(TopUp(TransferId("t"), CLIENT, Nano(10**6), NOW_MS))
+    yield Desk(store)
+    await store.close()
+
+
+COST = 10 * 1000 + 5 * 4000
+
+
+async def test_what_a_dead_proxy_left_open_is_settled_once(desk: Desk) -> None:
+    assert await desk.says("r") == "settled"
+    assert desk.balance(CLIENT) == 10**6 - COST
+    assert desk.balance(worker_account("gpu")) == COST * 9 // 10
+    assert [await desk.says("r"), await desk.says("r", completion=50)] == ["closed", "closed"]
+    assert desk.balance(CLIENT) == 10**6 - COST
+    stored = await desk.store.usage.get("r")
+    assert stored is not None
+    record = UsageRecord.from_log(stored[1])
+    assert (record.outcome, record.total_cost, record.completion) == ("reported", COST, 5)
+
+
+async def test_no_more_than_what_its_ticket_allows(desk: Desk) -> None:
+    told = {"prompt": 10**6, "completion": 10**6, "cached": 10**6, "reasoning": 10**6}
+    assert await desk.says("r", **told) == "settled"
+    most = 100 * 100 + 50 * 4000  # all of the prompt cached, as it says itself
+    assert desk.balance(CLIENT) == 10**6 - most
+
+
+async def test_no_more_than_what_was_held(desk: Desk) -> None:
+    dear = Tariff(
+        prompt=10**12, cached=10**12, completion=10**12, reasoning=10**12, coefficient=1000
+    )
+    record = UsageRecord(RequestId("r"), None, "chat", "m", "", Outcome.REFUSED, 0)
+    record.account, record.held = CLIENT, HELD
+    office = TicketOffice(KEY, "before", lambda: NOW_MS, LIFE_S)
+    line = office.line(record, "gpu", "m", dear, 0, BOUNDS)
+    ticket = line.decode().partition(": ")[2].strip()
+    assert await desk.says("r", ticket) == "settled"
+    assert desk.balance(CLIENT) == 10**6 - HELD
+
+
+async def test_what_the_balance_does_not_cover_is_the_operator_s(desk: Desk) -> None:
+    assert await desk.says("a", completion=50) == "settled"
+    for name in "bcdef":
+        await desk.says(name, completion=50)
+    left = desk.balance(CLIENT)
+    assert 0 <= left < 10 * 1000 + 50 * 4000
+    assert desk.balance(worker_account("gpu")) == 6 * (10 * 1000 + 50 * 4000) * 9 // 10
+    assert desk.balance(AccountId("shortfall")) < 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({"worker": "another"}, "forged"),
+        ({"key": b"x" * 32}, "forged"),
+        ({"boot": "now"}, "known"),
+    ],
+)
+async def test_tickets_that_settle_nothing(
+    desk: Desk, changed: dict[str, str | bytes], verdict: str
+) -> None:
+    assert await desk.says("r", desk.ticket("r", **changed)) == verdict  # type: ignore[arg-type]
+    assert await desk.says("r2", desk.ticket("r")) == "forged"  # of another request
+    assert desk.balance(CLIENT) == 10**6
+
+
+async def test_reports_come_within_an_hour_of_the_ticket_s_end(desk: Desk) -> None:
+    desk.now_ms = NOW_MS + int(LIFE_S * 1000) + GRACE_MS + 1
+    assert await desk.says("late") == "expired"
+    desk.now_ms -= 1
+    assert await desk.says("in time") == "settled"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"outcome": "engine_failed_midstream"},
+        {"outcome": "refused"},
+        {"outcome": "no such outcome"},
+        {"prompt": 0, "completion": 0},
+    ],
+)
+async def test_what_is_not_charged_for_settles_nothing(desk: Desk, told: dict[str, object]) -> None:
+    assert await desk.says("r", **told) == "nothing"
+    assert desk.balance(CLIENT) == 10**6
+    assert await desk.says("r") == "settled"  # another worker's may have more
+
+
+async def test_a_report_of_what_was_metered_here_is_compared(desk: Desk) -> None:
+    desk.recent.add(UsageRecord(RequestId("r"), None, "chat", "m", "gpu", Outcome.COMPLETED, 200))
+    assert await desk.says("r", "whatever its ticket says") == "known"
+    assert desk.compared == [("gpu", "r")]
+    assert desk.balance(CLIENT) == 10**6
