@@ -32,7 +32,17 @@ _CLIENT_CLOSED: Final = 499
 class Asked:
     """A request that was read, on its way to an exchange."""
 
-    __slots__ = ("caller", "claim", "connection", "head", "lines", "offer", "record", "request")
+    __slots__ = (
+        "caller",
+        "claim",
+        "connection",
+        "head",
+        "lines",
+        "offer",
+        "record",
+        "request",
+        "waited_since",
+    )
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class Asked:
         self.lines = lines
         self.offer = offer
         self.claim: Claim | None = None
+        self.waited_since: float | None = None  # by the plane's timer
 
 
 class Intake:
@@ -95,7 +106,7 @@ class Intake:
             asked.record,
             asked.lines + grant.header_lines,
             grant,
-        ).start()
+        ).start(asked.waited_since)
 
     # what waits
 
@@ -121,6 +132,8 @@ class Intake:
             asked.record.status = _CLIENT_CLOSED
             self._plane.record(asked.record)
 
+        if asked.waited_since is None:
+            asked.waited_since = self._plane.timer()
         Deferred(asked.connection, done, failed, abandoned).start(work)
 
     async def _prepare(self, asked: Asked, delay_s: float, claim: Claim | None) -> None:
