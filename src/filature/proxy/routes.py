@@ -16,9 +16,9 @@ from filature.errors import (
 from filature.proxy.admission import Admission
 from filature.proxy.callers import Caller, Callers
 from filature.proxy.control import Control, WorkerRoute
-from filature.proxy.deferred import Deferred
 from filature.proxy.intake import Asked, Intake
 from filature.proxy.pages import Page, Pages
+from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
