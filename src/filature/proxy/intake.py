@@ -112,8 +112,8 @@ class Intake:
         def done(prompt_tokens: int | None) -> None:
             try:
                 self._start(asked, prompt_tokens)
-            except TooDear as error:
-                self._defer(asked, self._count(asked, error))
+            except TooDear as too_dear:
+                self._defer(asked, self._count(asked, too_dear))
             except FilatureError as error:
                 failed(error)
 
