@@ -45,6 +45,10 @@ Made from `filature/telemetry/metric_specs.py` by `make docs`; do not edit.
 semantic conventions for generative AI. Models that no engine told are counted as `other`, so that clients cannot make
 new series. Python's own `process_…` and `python_…` are there, too.
 
+A worker shows the same of what passes through it with `filature worker --metrics HOST:PORT`; without that it listens
+nowhere. It knows no prices, so its costs are 0; gauges of what a role does not have (a ledger, an outbox) are left out.
+`GET /health` is beside it.
+
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |
 """

@@ -444,6 +444,16 @@ async def test_the_engine_s_key_is_given_to_every_question() -> None:
     assert "authorization" not in engine.requests[0].headers
 
 
+async def test_a_request_that_is_longer_than_what_the_kernel_takes_at_once() -> None:
+    """It waits in the transport, which tells its protocol so; ``chain`` would see what that does not handle."""
+    engine = RawEngine(says(HI))
+    async with chain(engine) as c:
+        text = "a" * (12 * 1024 * 1024)
+        answer = await c.ask(post(CHAT | {"messages": [{"role": "user", "content": text}]}))
+        assert answer.status == 200
+        assert engine.requests[0].json["messages"][0]["content"] == text
+
+
 async def test_an_engine_by_https() -> None:
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")

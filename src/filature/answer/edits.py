@@ -125,13 +125,25 @@ def with_usage(text: bytes, path: tuple[str, ...], usage_object: bytes) -> bytes
     if every:
         last = every[-1]
         return text[: last.value_start] + usage_object + text[last.value_end :]
-    end = len(text.rstrip(_SPACE))
-    if len(path) > 1:
-        parents = _walk(text, path[:-1])
-        if not parents:
-            return text
-        end = parents[-1].value_end
-    return with_members(text, b'"usage":' + usage_object, end)
+    end = _end_around(text, path)
+    return text if end < 0 else with_members(text, b'"usage":' + usage_object, end)
+
+
+def with_debug(text: bytes, path: tuple[str, ...], debug: bytes) -> bytes:
+    """The text with ``debug`` (a member of that name) last in the object that has its usage at ``path``,
+    in place of one that is there."""
+    for old in reversed(_walk(text, (*path[:-1], "debug"))):
+        text = without_member(text, old)
+    end = _end_around(text, path)
+    return text if end < 0 else with_members(text, debug, end)
+
+
+def _end_around(text: bytes, path: tuple[str, ...]) -> int:
+    """The offset behind the object that the member at ``path`` is in, or would be; -1: there is none."""
+    if len(path) == 1:
+        return len(text.rstrip(_SPACE))
+    parents = _walk(text, path[:-1])
+    return parents[-1].value_end if parents else -1
 
 
 def with_model(text: bytes, path: tuple[str, ...], old: str, new: str) -> bytes:

@@ -6,10 +6,12 @@ finishes a choice and the next one may be a usage chunk whose other members move
 not whole. Comments and blank lines that come meanwhile wait behind it, so order is kept.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from filature.answer.edits import (
     with_cost,
+    with_debug,
     with_extra_members,
     with_model,
     with_usage,
@@ -42,6 +44,7 @@ class EventWriter:
 
     __slots__ = (
         "_cost_shown",
+        "_debug",
         "_dialect",
         "_finish_at",
         "_held",
@@ -65,7 +68,9 @@ class EventWriter:
         observer: AnswerObserver,
         policy: AnswerPolicy,
         model_names: tuple[str, str] | None,
+        debug: Callable[[], bytes] | None,
     ) -> None:
+        self._debug = debug
         self._dialect = dialect
         self._observer = observer
         self._policy = policy
@@ -291,6 +296,8 @@ class EventWriter:
                 )
         if sighting.usage is not None and sighting.choices == 0:
             self._cost_shown = True
+        if self._debug is not None and sighting.final and sighting.choices == 0:
+            text = with_debug(text, sighting.usage_path, self._debug())
         if self._model_names is not None:
             text = self._renamed(text, payload)
         return text
@@ -312,15 +319,17 @@ class EventWriter:
         policy = self._policy
         usage = self._observer.usage()
         cost = None if policy.tariff is None else cost_of(usage, policy.tariff)
-        usage_object = self._usage_object(usage, cost)
+        shown = b'"usage":' + self._usage_object(usage, cost)
+        if self._debug is not None:
+            shown += b"," + self._debug()
         if policy.shows_usage:
             envelope = dict(self._observer.envelope)
             if self._model_names is not None and "model" in envelope:
                 envelope["model"] = self._model_names[1]
             head = dump_json(envelope)[:-1] + (b"," if envelope else b"")
-            out.append(b"data: " + head + b'"choices":[],"usage":' + usage_object + b"}\n\n")
+            out.append(b"data: " + head + b'"choices":[],' + shown + b"}\n\n")
         elif policy.when_unrequested == "comment":
-            out.append(b': filature {"usage":' + usage_object + b"}\n\n")
+            out.append(b": filature {" + shown + b"}\n\n")
 
     def _usage_object(self, usage: Usage, cost: Cost | None) -> bytes:
         costs = b"" if cost is None else cost_members(cost)

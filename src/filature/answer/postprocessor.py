@@ -38,7 +38,8 @@ class AnswerPostprocessor:
     ``continuous``: the engine was asked for usage on every event. ``model_names``: the engine's
     name of the model and the client's, which the client gets to see. ``bounds``: the most that can
     have been used; usage and cost keep within them, whatever the engine's records tell.
-    ``observe``: the bytes pass as they are, whatever the policy.
+    ``debug`` makes the member ``"debug":{…}`` that the client asked for beside the usage, at the moment
+    in which that is shown. ``observe``: the bytes pass as they are, whatever the policy.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class AnswerPostprocessor:
         continuous: bool = False,
         model_names: tuple[str, str] | None = None,
         bounds: UsageBounds | None = None,
+        debug: Callable[[], bytes] | None = None,
         observe: bool = False,
     ) -> None:
         choices = dialect.has_choices
@@ -85,7 +87,9 @@ class AnswerPostprocessor:
         self._observer = AnswerObserver(dialect, meter, bounds)
         if observe or (model_names is not None and model_names[0] == model_names[1]):
             model_names = None
-        self._writer_arguments = (dialect, self._observer, self.policy, model_names)
+        if observe:
+            debug = None
+        self._writer_arguments = (dialect, self._observer, self.policy, model_names, debug)
         self._template: Template | None = None
         self._events: EventWriter | None = None
         self._documents: DocumentWriter | None = None
@@ -172,8 +176,8 @@ class AnswerPostprocessor:
                 tariff=self.policy.tariff,
                 errors=self.policy.errors,
             )
-            dialect, observer, _, names = self._writer_arguments
-            self._writer_arguments = (dialect, observer, self.policy, names)
+            dialect, observer, _, names, debug = self._writer_arguments
+            self._writer_arguments = (dialect, observer, self.policy, names, debug)
             return b""
         out = events.release()
         self.started = self.started or bool(out)

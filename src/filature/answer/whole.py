@@ -1,11 +1,12 @@
 """An answer that is JSON: one document or several in a row. Usage is completed and priced in it."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import orjson
 
-from filature.answer.edits import with_cost, with_model, with_usage
+from filature.answer.edits import with_cost, with_debug, with_model, with_usage
 from filature.answer.observer import AnswerObserver
 from filature.answer.policy import AnswerPolicy
 from filature.answer.pricing import cost_members, cost_of
@@ -33,6 +34,7 @@ class DocumentWriter:
     """Bytes of JSON documents in, what may be handed out returned."""
 
     __slots__ = (
+        "_debug",
         "_dialect",
         "_model_names",
         "_observer",
@@ -50,7 +52,9 @@ class DocumentWriter:
         observer: AnswerObserver,
         policy: AnswerPolicy,
         model_names: tuple[str, str] | None,
+        debug: Callable[[], bytes] | None,
     ) -> None:
+        self._debug = debug
         self._dialect = dialect
         self._observer = observer
         self._policy = policy
@@ -150,6 +154,8 @@ class DocumentWriter:
             else:
                 members = usage_members(self._dialect, usage) + cost_members(cost)
                 text = with_usage(text, _USAGE_PATH, b"{" + members + b"}")
+        if is_answer and self._debug is not None:
+            text = with_debug(text, _USAGE_PATH, self._debug())
         if self._model_names is not None:
             name = payload.get("model")
             if type(name) is str and name and name != self._model_names[1]:

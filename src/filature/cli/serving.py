@@ -18,6 +18,7 @@ CHOICE_WRONG: Final = 2
 """Exit status for settings that cannot be used; 1 is for what went wrong with good ones."""
 _OPTIONS: Final = {"engines": "engine", "proxies": "proxy"}
 """Settings that hold several, and the option that may be given several times."""
+_PORT_OPTIONS: Final = "others with --port and --admin-port"
 
 S = TypeVar("S", bound="BaseSettings")
 
@@ -109,7 +110,8 @@ def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> Non
     except OSError as error:
         hint = ""
         if error.errno == errno.EADDRINUSE:
-            hint = "; choose others with --port and --admin-port (0: any free one)"
+            options = "another with --metrics" if command == "worker" else _PORT_OPTIONS
+            hint = f"; choose {options} (0: any free one)"
         fail(command, f"cannot listen: {error.strerror or error}{hint}")
 
 

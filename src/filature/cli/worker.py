@@ -80,8 +80,14 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
         Path | None,
         typer.Option(help="Folder of unacknowledged reports. [~/.local/share/filature/worker]"),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve /metrics and /health there. [nothing listens]"
+        ),
+    ] = None,
 ) -> None:
-    """Join proxies with your engine. Nothing listens here: the worker dials out.
+    """Join proxies with your engine. Nothing listens here unless you ask for it: the worker dials out.
 
     The prompts of strangers come to this machine, and your engine answers them. Every setting can also be
     given as FILATURE_WORKER_…: docs/settings.md.
@@ -248,6 +254,9 @@ class _Announcement:
     def started(self, worker: "Worker") -> None:
         engines = ", ".join(worker.settings.engines)
         print(f"Filature worker before {engines}; Ctrl-C ends it.", flush=True)
+        if worker.metrics_port is not None and worker.settings.metrics is not None:
+            host = worker.settings.metrics.rpartition(":")[0]
+            print(f"Metrics: http://{host}:{worker.metrics_port}/metrics", flush=True)
         self._tasks.append(asyncio.get_running_loop().create_task(self._watch(worker)))
 
     async def _watch(self, worker: "Worker") -> None:

@@ -9,21 +9,19 @@ from filature.answer.pricing import credits_text
 from filature.errors import Conflict, FilatureError, InvalidRequest
 from filature.proxy.admission import Admission, TooDear
 from filature.proxy.callers import Caller
-from filature.proxy.deferred import Deferred
+from filature.proxy.counting import count_prompt
 from filature.proxy.offer import Offer
+from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.exchange import Exchange
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.responses import response
-from filature.relay.tokenize import exact_prompt_tokens
 from filature.request.parse import ParsedRequest
 from filature.store.idempotency import KEY_CHARS_MAX, Claim, Idempotency
 from filature.telemetry.record import UsageRecord
 
-TOKENIZE_S: Final = 2.0
-"""For an engine to count a prompt whose bound does not fit the balance."""
 RUNNING_RETRY_S: Final = 1
 """After which a client may ask again for a request that is still running."""
 _CLIENT_CLOSED: Final = 499
@@ -32,7 +30,17 @@ _CLIENT_CLOSED: Final = 499
 class Asked:
     """A request that was read, on its way to an exchange."""
 
-    __slots__ = ("caller", "claim", "connection", "head", "lines", "offer", "record", "request")
+    __slots__ = (
+        "caller",
+        "claim",
+        "connection",
+        "head",
+        "lines",
+        "offer",
+        "record",
+        "request",
+        "waited_since",
+    )
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class Asked:
         self.lines = lines
         self.offer = offer
         self.claim: Claim | None = None
+        self.waited_since: float | None = None  # by the plane's timer
 
 
 class Intake:
@@ -95,7 +104,7 @@ class Intake:
             asked.record,
             asked.lines + grant.header_lines,
             grant,
-        ).start()
+        ).start(asked.waited_since)
 
     # what waits
 
@@ -103,8 +112,8 @@ class Intake:
         def done(prompt_tokens: int | None) -> None:
             try:
                 self._start(asked, prompt_tokens)
-            except TooDear as error:
-                self._defer(asked, self._count(asked, error))
+            except TooDear as too_dear:
+                self._defer(asked, self._count(asked, too_dear))
             except FilatureError as error:
                 failed(error)
 
@@ -121,6 +130,8 @@ class Intake:
             asked.record.status = _CLIENT_CLOSED
             self._plane.record(asked.record)
 
+        if asked.waited_since is None:
+            asked.waited_since = self._plane.timer()
         Deferred(asked.connection, done, failed, abandoned).start(work)
 
     async def _prepare(self, asked: Asked, delay_s: float, claim: Claim | None) -> None:
@@ -135,17 +146,12 @@ class Intake:
             raise _verdict(held, claim)
 
     async def _count(self, asked: Asked, too_dear: TooDear) -> int:
-        """The prompt's exact tokens, by the first engine that can tell. Raises ``too_dear`` if none can."""
-        name = asked.offer.price.model
-        for engine in asked.offer.engines:
-            model = engine.models.get(name)
-            if model is not None:
-                count = await exact_prompt_tokens(
-                    engine, model, asked.request, timeout_s=TOKENIZE_S
-                )
-                if count is not None:
-                    return count
-        raise too_dear
+        """The prompt's exact tokens; the offer becomes the one that they hold for. Raises ``too_dear``."""
+        counted = await count_prompt(asked.offer, asked.request, self._plane.clock.now)
+        if counted is None:
+            raise too_dear
+        asked.offer = counted.offer
+        return counted.tokens
 
     def _release(self, asked: Asked) -> None:
         claim, asked.claim = asked.claim, None

@@ -28,6 +28,12 @@ class Offer:
         self.has_remote = any(engine.is_remote for engine in engines)
         self.own: Offer | None = None
 
+    def only(self, engine: Engine) -> "Offer":
+        """The same from one engine and no other."""
+        name = engine.name
+        length = engine.models[self.price.model].context_length
+        return Offer(self.price, [engine], {name: self.tariffs[name]}, length)
+
 
 def _coefficient(tariff: Tariff) -> int:
     return tariff.coefficient

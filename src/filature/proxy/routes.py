@@ -16,9 +16,9 @@ from filature.errors import (
 from filature.proxy.admission import Admission
 from filature.proxy.callers import Caller, Callers
 from filature.proxy.control import Control, WorkerRoute
-from filature.proxy.deferred import Deferred
 from filature.proxy.intake import Asked, Intake
 from filature.proxy.pages import Page, Pages
+from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
@@ -36,7 +36,8 @@ _CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
 _EXPOSED: Final = (
     b"x-request-id, x-client-request-id, retry-after, x-should-retry, "
     b"x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, "
-    b"x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens"
+    b"x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens, "
+    b"x-filature-proxy-start, x-filature-proxy-end, x-filature-worker-start, x-filature-worker-end"
 )
 _PREFLIGHT_AGE_S: Final = 600
 

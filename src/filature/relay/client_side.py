@@ -20,6 +20,7 @@ from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.reply import CHUNKED, UNSENT, Reply
 from filature.relay.settlement import Grant
+from filature.relay.timings import ASK_HEADER, HopTimings
 from filature.relay.upstream import UpstreamConnection
 from filature.relay.watch import Sample
 from filature.request.parse import ParsedRequest
@@ -45,6 +46,7 @@ class ClientSide:
         "_sample",
         "_started_at",
         "_tail",
+        "_timings",
         "_tried",
         "_upstream",
         "_write_chunk",
@@ -79,11 +81,21 @@ class ClientSide:
         self._tail = b""  # the end mark, what came with it and what came behind it
         self._ended = False
         self._deadlines = Deadlines(plane.limits, plane.clock.now, request.timeout_s)
+        self._timings: HopTimings | None = None
+        if ASK_HEADER in head.headers if plane.passes else request.enable_debug:
+            hop = b"worker" if plane.passes else b"proxy"
+            self._timings = HopTimings(hop, record, timer=plane.timer, wall=plane.wall)
+            self._reply.timings = self._timings
 
     @property
     def is_unsent(self) -> bool:
         """Whether the client was sent nothing yet."""
         return self._reply.state is UNSENT
+
+    def _debug(self) -> bytes:
+        """What is told beside the usage of whoever asked for it."""
+        assert self._timings is not None
+        return self._timings.debug_member(self._started_at, self._first_content_at)
 
     def _schedule(self) -> None:
         self._connection.deadline = self._deadlines.next_look(self._plane.clock.now)
@@ -110,6 +122,7 @@ class ClientSide:
             continuous=model.abilities.continuous_usage,
             model_names=(model.upstream_name, request.model),
             bounds=UsageBounds(grant.prompt_tokens, grant.completion_tokens, belief),
+            debug=self._debug if self._timings is not None and not plane.passes else None,
         )
 
     @property

@@ -15,10 +15,10 @@ from filature.errors import (
     EngineRefused,
     EngineTimeout,
     FilatureError,
-    RequestError,
     Unavailable,
 )
 from filature.relay.client_side import ClientSide
+from filature.relay.crossing import lines_for_engine
 from filature.relay.deadlines import (
     ANSWERING,
     ASKING,
@@ -34,11 +34,12 @@ from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.ending import draining
 from filature.relay.engines import Engine
 from filature.relay.http1 import RequestHead, ResponseHead
-from filature.relay.outcome import Outcome
+from filature.relay.outcome import Outcome, outcome_of
 from filature.relay.plane import DataPlane
 from filature.relay.reply import UNSENT
 from filature.relay.responses import chunk
 from filature.relay.settlement import Grant
+from filature.relay.timings import ASK_LINE
 from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
@@ -97,7 +98,10 @@ class Exchange(ClientSide):
         self._asked_at = 0.0
         self._waits_until = NEVER  # for an engine to have room
 
-    def start(self) -> None:
+    def start(self, waited_since: float | None = None) -> None:
+        """``waited_since``: by ``plane.timer``, where it had to wait for something before."""
+        if waited_since is not None:
+            self._started_at = waited_since
         self._connection.exchange = self
         self._try_next_engine()
 
@@ -157,12 +161,13 @@ class Exchange(ClientSide):
         self._status = 0
         self._deadlines.enter(ASKING, plane.clock.now)
         self._schedule()
-        head = self._head
-        lines = head.engine_lines
-        if lines is None:
-            lines = head.engine_lines = _lines_for_engine(head)
+        lines = lines_for_engine(self._head)
         if engine.is_remote:
             lines += grant.ticket_line(engine, self._record)
+        if self._timings is not None:
+            self._timings.forget_worker()
+            if engine.is_remote:
+                lines += ASK_LINE
         self._asked_at = plane.timer()
         request_id = self._record.id.encode("ascii")
         engine.pool.send(self, engine.post(request.dialect, request_id, lines, body))
@@ -190,6 +195,8 @@ class Exchange(ClientSide):
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
         self._deadlines.enter(ANSWERING, self._plane.clock.now)
+        if self._timings is not None and self._tried[-1].is_remote:
+            self._timings.worker_said(head.headers)
         if head.status == 503 and BUSY_HEADER in head.headers:
             self._on_busy()
         elif head.status != 200:
@@ -364,15 +371,7 @@ class Exchange(ClientSide):
             self._fail_for_good(error)
 
     def _fail_for_good(self, error: FilatureError) -> None:
-        if isinstance(error, EngineTimeout):
-            outcome = Outcome.ENGINE_STALLED
-        elif isinstance(error, EngineError):
-            outcome = Outcome.ENGINE_FAILED
-        elif isinstance(error, RequestError):
-            outcome = Outcome.REFUSED
-        else:
-            outcome = Outcome.NO_ENGINE
-        self._fail(error, outcome)
+        self._fail(error, outcome_of(error))
 
     # from the client (Answering)
 
@@ -475,11 +474,3 @@ class Exchange(ClientSide):
         self._drop_engine(cancel=True)
         self._connection.abort()
         self._end(Outcome.CLIENT_STALLED, _CLIENT_CLOSED)
-
-
-def _lines_for_engine(head: RequestHead) -> bytes:
-    """The client's header lines that cross, by allow-list."""
-    crossing = (b"accept", b"traceparent")
-    return b"".join(
-        b"%b: %b\r\n" % (name, head.headers[name]) for name in crossing if head.headers.get(name)
-    )

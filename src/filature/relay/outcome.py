@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Final
 
+from filature.errors import EngineError, EngineTimeout, FilatureError, RequestError
+
 _CHARGED: Final = ("completed", "client_gone", "client_stalled", "client_timeout", "reported")
 
 
@@ -34,3 +36,14 @@ class Outcome(StrEnum):
     def __init__(self, value: str) -> None:
         self.is_charged = value in _CHARGED
         """Whether the client pays for the usage up to the end."""
+
+
+def outcome_of(error: FilatureError) -> Outcome:
+    """Of a request that ends with ``error`` before its client saw any of an answer."""
+    if isinstance(error, EngineTimeout):
+        return Outcome.ENGINE_STALLED
+    if isinstance(error, EngineError):
+        return Outcome.ENGINE_FAILED
+    if isinstance(error, RequestError):
+        return Outcome.REFUSED
+    return Outcome.NO_ENGINE

@@ -6,6 +6,7 @@ from filature.errors import FilatureError
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.http1 import RequestHead
 from filature.relay.responses import LAST_CHUNK, chunk, error_response, response, status_line
+from filature.relay.timings import HopTimings
 from filature.wire.dialect import Dialect
 from filature.wire.envelope import error_event
 
@@ -19,7 +20,7 @@ class Reply:
     """One response on a client's connection. ``state`` says how far it is and in what framing.
 
     ``keeps_last_byte``: of an answer that streams until the close, and whose end nothing else marks, the
-    last byte is not sent before ``finish``.
+    last byte is not sent before ``finish``. ``timings`` are told in the head where they were asked for.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Reply:
         "held_bytes",
         "keeps_last_byte",
         "state",
+        "timings",
     )
 
     def __init__(
@@ -40,6 +42,7 @@ class Reply:
         self.header_lines = header_lines
         self.held_bytes = 0
         self.keeps_last_byte = False
+        self.timings: HopTimings | None = None
         self._connection = connection
         self._write = connection.write
         self._head = head
@@ -57,7 +60,7 @@ class Reply:
         lines = b"%bcontent-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n%b" % (
             status_line(200),
             content_type,
-            self.header_lines,
+            self._lines(whole=False),
         )
         body = self._take_held(first)
         if self._head.http_minor == 1:
@@ -112,7 +115,7 @@ class Reply:
             response(
                 200,
                 self._take_held(last),
-                headers=self.header_lines,
+                headers=self._lines(whole=True),
                 content_type=content_type,
                 keep_alive=self.keep_alive,
                 http_minor=self._head.http_minor,
@@ -126,13 +129,19 @@ class Reply:
                 error_response(
                     error,
                     dialect,
-                    headers=self.header_lines,
+                    headers=self._lines(whole=True),
                     keep_alive=self.keep_alive,
                     http_minor=self._head.http_minor,
                 )
             )
         else:
             self.finish(error_event(error, dialect, sequence_number))
+
+    def _lines(self, *, whole: bool) -> bytes:
+        timings = self.timings
+        if timings is None:
+            return self.header_lines
+        return self.header_lines + timings.header_lines(ended=whole)
 
     def _take_held(self, last: bytes) -> bytes:
         if not self._held:

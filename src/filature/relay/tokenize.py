@@ -77,6 +77,22 @@ _MESSAGE_MEMBERS: Final = frozenset({"type", "role", "content", "id", "status"})
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 
 
+_WAYS: Final[dict[Dialect, tuple[str, ...]]] = {
+    Dialect.CHAT: (_ASK_CHAT, _ASK_TEMPLATE),
+    Dialect.COMPLETIONS: (_ASK_TEXT, _ASK_CONTENT),
+    Dialect.EMBEDDINGS: (_ASK_TEXT, _ASK_CONTENT),
+    Dialect.RESPONSES: (_ASK_CHAT, _ASK_TEMPLATE),
+    Dialect.MESSAGES: (_ASK_MESSAGES, _ASK_CHAT, _ASK_TEMPLATE),
+}
+"""With which counting begins."""
+
+
+def may_count(model: ServedModel, dialect: Dialect) -> bool:
+    """Whether there is a way in which its engine was not found to be unable."""
+    misunderstood = model.abilities.misunderstood
+    return any(misunderstood.get(way, 0) < MISUNDERSTANDINGS_MAX for way in _WAYS.get(dialect, ()))
+
+
 async def exact_prompt_tokens(
     engine: Engine, model: ServedModel, request: ParsedRequest, timeout_s: float
 ) -> int | None:
@@ -115,6 +131,7 @@ class _Question:
                 model=self._model.upstream_name,
                 include_usage=False,
                 continuous_usage=False,
+                for_network=self._engine.is_remote,
             )
             return await self._chat(body, whole)
         if dialect is Dialect.MESSAGES:

@@ -249,6 +249,12 @@ class UpstreamConnection:
             self._end(b"")
         return None
 
+    def pause_writing(self) -> None:
+        """A long request waits in the transport: it is here as a whole, and there is no more of it to come."""
+
+    def resume_writing(self) -> None:
+        """As ``pause_writing``."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.open_connections -= 1
         self._pool.forget(self)

@@ -149,6 +149,21 @@ LEDGER_TRANSFERS: Final = MetricSpec(
     "filature_ledger_transfers", "gauge", "Transfers in them: charges, top-ups and others."
 )
 LEDGER_HOLDS: Final = MetricSpec("filature_ledger_holds", "gauge", "Holds that are open.")
+OUTBOX_REPORTS: Final = MetricSpec(
+    "filature_outbox_reports",
+    "gauge",
+    "Of a worker: reports that no proxy has acknowledged yet.",
+)
+OUTBOX_REPORTS_DROPPED: Final = MetricSpec(
+    "filature_outbox_reports_dropped",
+    "gauge",
+    "Of a worker: reports lost since the start because the outbox was full.",
+)
+TUNNELS_READY: Final = MetricSpec(
+    "filature_tunnels_ready",
+    "gauge",
+    "Of a worker: connections to proxies on which nothing is being answered.",
+)
 BUILD_INFO: Final = MetricSpec(
     "filature_build_info", "gauge", "Always 1; the version is a label.", ("version",)
 )
@@ -165,6 +180,9 @@ GAUGES: Final = (
     LEDGER_COMMITS,
     LEDGER_TRANSFERS,
     LEDGER_HOLDS,
+    OUTBOX_REPORTS,
+    OUTBOX_REPORTS_DROPPED,
+    TUNNELS_READY,
 )
 """Attributes of ``Metrics`` by the same name, shown once they are set."""
 

@@ -125,6 +125,9 @@ class Metrics(Collector):
         self.ledger_commits: int | None = None
         self.ledger_transfers: int | None = None
         self.ledger_holds: int | None = None
+        self.outbox_reports: int | None = None
+        self.outbox_reports_dropped: int | None = None
+        self.tunnels_ready: int | None = None
         self._version = version
         self._told_models = models
         self._models: set[str] = set()

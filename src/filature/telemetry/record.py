@@ -162,6 +162,7 @@ class UsageRecord:
             },
             "timings": {
                 "started_at": self.started_at,
+                "ended_at": round(self.started_at + self.total_s, 6),
                 "queue_s": self.queue_s,
                 "first_content_s": self.first_content_s,
                 "total_s": self.total_s,

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from filature import __version__
 from filature.errors import StoreError
@@ -37,6 +37,9 @@ from filature.worker.settings import OUTBOX_FILE, WorkerSettings
 from filature.worker.statements import StatementKeeper
 from filature.worker.tunnels import ProxyAddress, Tunnels
 
+if TYPE_CHECKING:
+    from filature.admin.server import AdminServer
+
 FLUSH_S: Final = 0.1
 LAST_WORDS_S: Final = 5.0
 """At the end, to tell each proxy and to deliver what is left."""
@@ -45,7 +48,10 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One worker process. ``await start()``, then ``await drain()`` and ``await close()``. It listens nowhere."""
+    """One worker process. ``await start()``, then ``await drain()`` and ``await close()``.
+
+    It listens nowhere, but for its metrics where ``settings.metrics`` names an address.
+    """
 
     def __init__(
         self, settings: WorkerSettings, *, proxy_tls: ssl.SSLContext | None = None
@@ -62,7 +68,10 @@ class Worker:
         )
         quiet = settings.log_level in ("warning", "error")
         self._request_log = RequestLog(None if quiet else sys.stderr.buffer)
-        self.metrics = Metrics(models=self.engines.models, engines=settings.engines)
+        names = [engine.name for engine in self.engines.engines]
+        self.metrics = Metrics(models=self.engines.models, engines=names)
+        self._metrics_server: AdminServer | None = None
+        self._open = OpenStreams()
         self._waiting = WaitingRoom()
         plane = DataPlane(
             router=Router(clock, random.randrange),  # nothing secret is drawn
@@ -73,7 +82,7 @@ class Worker:
             record=self._record,
             wall=time.time,
             timer=time.perf_counter,
-            open=OpenStreams(),
+            open=self._open,
             metrics=self.metrics,
             waiting=self._waiting,
         )
@@ -108,6 +117,28 @@ class Worker:
         self._waiting.freed()
         for link in self.links:
             link.service.give_signs(now)
+        if self._metrics_server is not None:
+            self._gauge()
+
+    def _gauge(self) -> None:
+        metrics, engines = self.metrics, self.engines.engines
+        metrics.open_streams = self._open.streams
+        metrics.requests_running = self.running
+        metrics.upstream_connections = sum(engine.pool.open_connections for engine in engines)
+        metrics.engines_ready = sum(engine.reachable and bool(engine.models) for engine in engines)
+        metrics.log_lines_dropped = self._request_log.lines_dropped
+        metrics.outbox_reports = len(self.outbox)
+        metrics.outbox_reports_dropped = self.outbox.dropped
+        metrics.tunnels_ready = sum(link.tunnels.ready for link in self.links)
+
+    def _health(self) -> dict[str, object]:
+        joined = sum(link.joined for link in self.links)
+        return {"proxies_joined": joined, "draining": self.draining}
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The one taken, after ``start``; None: nothing listens."""
+        return None if self._metrics_server is None else self._metrics_server.port
 
     @property
     def running(self) -> int:
@@ -149,13 +180,29 @@ class Worker:
         )
 
     async def start(self) -> None:
-        """Begin to watch the engines and to join the proxies. Raises StoreError when the outbox cannot be had."""
+        """Begin to watch the engines and to join the proxies.
+
+        Raises StoreError when the outbox cannot be had, OSError when the metrics' address cannot.
+        """
         loop = asyncio.get_running_loop()
         self._clock.start(loop)
         await self.outbox.open()
+        await self._show_metrics()
         self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
         self._tasks.append(loop.create_task(self._flush_outbox()))
         self._tasks.append(loop.create_task(self._join()))
+
+    async def _show_metrics(self) -> None:
+        address = self.settings.metrics_address
+        if address is None:
+            return
+        from filature.admin.server import AdminServer  # noqa: PLC0415  # a web framework: for who asks
+
+        host, port = address
+        server = AdminServer(self.metrics, host, port, health=self._health)
+        await server.start()
+        self._metrics_server = server
+        self._gauge()
 
     async def _join(self) -> None:
         """Once an engine answers: before that there is nothing to offer."""
@@ -204,6 +251,8 @@ class Worker:
         await asyncio.sleep(0)  # what was cut off ends, and is reported
         with contextlib.suppress(StoreError):
             await self.outbox.flush()
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
         self.engines.close()
         self._clock.stop()
         self._request_log.close()

@@ -1,4 +1,5 @@
-"""What a worker answers down the connections that it dialled: requests with a ticket, by its own engines."""
+"""What a worker answers down the connections that it dialled, by its own engines: requests with a ticket, and questions
+of how many tokens a prompt is (``counting.py``)."""
 
 import re
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from filature.errors import (
     PermissionDenied,
     Unavailable,
 )
+from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.engines import EngineDirectory
 from filature.relay.exchange import BUSY_HEADER, Exchange
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
-from filature.relay.responses import error_response
+from filature.relay.responses import error_response, response
 from filature.request.boundary import check_boundary
 from filature.request.limits import RequestLimits
 from filature.request.parse import parse_request
@@ -27,6 +29,7 @@ from filature.telemetry.record import UsageRecord
 from filature.units import RequestId
 from filature.wire.dialect import DIALECT_BY_PATH
 from filature.wire.ticket import TICKET_HEADER, Ticket, TicketError, read_ticket
+from filature.worker.counting import QUESTION_PATHS, Counting
 from filature.worker.grants import TicketGrant
 
 SIGN: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -56,12 +59,15 @@ class WorkerService:
         self._limits = limits
         self._report = report
         self._has_room = has_room
+        self._counting = Counting(engines, limits)
         self._unannounced: list[tuple[float, DownstreamConnection, Exchange]] = []
         self.name = ""
         self.coefficient = 0
         """The least that a ticket promises."""
 
     def check(self, head: RequestHead) -> FilatureError | None:
+        if head.path in QUESTION_PATHS and TICKET_HEADER not in head.headers:
+            return self._counting.check(head)
         if head.path not in DIALECT_BY_PATH:
             return NotFound(f"A worker does not serve {head.path}.", code="unknown_url")
         if head.method != "POST":
@@ -71,6 +77,9 @@ class WorkerService:
         return None
 
     def serve(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
+        if TICKET_HEADER not in head.headers:
+            self._count(connection, head, body)
+            return
         dialect = DIALECT_BY_PATH[head.path]
         request_id = head.headers.get(b"x-request-id", b"")
         try:
@@ -103,6 +112,17 @@ class WorkerService:
         exchange = Exchange(self._plane, connection, head, request, record, b"", grant)
         self._unannounced.append((self._plane.clock.now + SIGN_AFTER_S, connection, exchange))
         exchange.start()
+
+    def _count(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
+        def done(answer: bytes) -> None:
+            keep_alive = head.keep_alive and not connection.closes
+            connection.write(response(200, answer, headers=b"", keep_alive=keep_alive))
+            connection.answered(keep_alive)
+
+        def failed(error: FilatureError) -> None:
+            self.refuse(connection, head, error)
+
+        Deferred(connection, done, failed).start(self._counting.answer(head.path, body))
 
     def give_signs(self, now: float) -> None:
         """Announce the answers that are still to begin; to be called at each tick."""

@@ -1,5 +1,6 @@
 """The worker's settings: names, defaults and meaning. Read from ``FILATURE_…`` and the command line."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -14,6 +15,10 @@ from filature.wire.control import CAPACITY_MAX, COEFFICIENT_MAX
 OUTBOX_FILE: Final = "outbox.db"
 TUNNEL_IDLE_S: Final = 1800.0
 """After which an unused connection is replaced; proxies wait longer."""
+PORT_MAX: Final = 65535
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})"
+)
 
 
 class WorkerSettings(BaseSettings):
@@ -50,6 +55,10 @@ class WorkerSettings(BaseSettings):
     progress_s: float = Field(60, gt=0, description="Without data in an answer: a stall")
     request_s: float = Field(3600, gt=0, description="For a whole request")
     drain_s: float = Field(30, ge=0, description="For running answers after SIGTERM")
+    metrics: str | None = Field(
+        None,
+        description="HOST:PORT on which /metrics and /health are served; nothing listens when not set",
+    )
     log_level: str = Field("info", description="Of the log on stderr: debug, info, warning, error")
 
     @field_validator("proxies", "engines", mode="before")
@@ -77,6 +86,18 @@ class WorkerSettings(BaseSettings):
             EngineAddress.parse(engine)
         return value
 
+    @field_validator("metrics")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            _host_and_port(value)
+        return value
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port; None: nothing listens."""
+        return None if self.metrics is None else _host_and_port(self.metrics)
+
     def relay_limits(self) -> RelayLimits:
         return RelayLimits(
             idle_s=TUNNEL_IDLE_S,
@@ -85,3 +106,11 @@ class WorkerSettings(BaseSettings):
             request_s=self.request_s,
             drain_s=self.drain_s,
         )
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """Raises ValueError. Port 0 takes a free one."""
+    given = _ADDRESS.fullmatch(text)
+    if given is None or int(given["port"]) > PORT_MAX:
+        raise ValueError(f"write it as 127.0.0.1:10082 or [::1]:10082; not {text!r}")
+    return given["v6"] or given["host"], int(given["port"])
