@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,30 +71,32 @@ def request_of(secret: str, tokens: int, *, stream: bool, prompt: str = "Tell of
 
 
 class Load:
-    """Clients at work, until told to stop. Each request is streamed or not, by chance."""
+    """Clients at work, until told to stop. Every other request is streamed; no two are alike."""
 
-    def __init__(
-        self, connect: Connect, secret: str, chance: random.Random, *, tokens: int, clients: int
-    ) -> None:
+    def __init__(self, connect: Connect, secret: str, *, tokens: int, clients: int) -> None:
         self.seen = Seen()
         self._connect = connect
         self._secret = secret
-        self._chance = chance
         self._tokens = tokens
         self._over = asyncio.Event()
+        self._running = 0
         self._tasks = [asyncio.create_task(self._client(number)) for number in range(clients)]
 
     async def _client(self, number: int) -> None:
+        turn = number
         while not self._over.is_set():
+            turn += 1
+            stream, prompt = turn % 2 == 0, f"Client {number}, question {turn}."
             client = await self._connect()
             client.wait_s = PATIENCE_S
-            stream = self._chance.random() < 0.5
-            client.send(
-                request_of(self._secret, self._tokens, stream=stream, prompt=f"Client {number}")
-            )
+            client.send(request_of(self._secret, self._tokens, stream=stream, prompt=prompt))
             self.seen.sent += 1
             before = self.seen.failed
-            self.seen.note(await client.answer())
+            answer = await client.answer(head_only=True)
+            self._running += stream
+            await client._body(answer)  # an answer that is cut off fails the test
+            self._running -= stream
+            self.seen.note(answer)
             client.leave()
             if self.seen.failed > before:
                 await asyncio.sleep(PAUSE_S)
@@ -107,6 +108,13 @@ class Load:
             while len(self.seen.told) < enough:
                 self._check()
                 await asyncio.sleep(0.02)
+
+    async def streaming(self, count: int) -> None:
+        """Until so many streams have begun and not ended."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self._running < count:
+                self._check()
+                await asyncio.sleep(0.001)
 
     def _check(self) -> None:
         for task in self._tasks:
