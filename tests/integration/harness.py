@@ -250,13 +250,14 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.wait_s = WAIT_S
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
     async def answer(self, *, head_only: bool = False) -> Answer:
         """Read one whole response; a cut one comes back with ``complete`` False."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             line, *fields = head.split("\r\n")[:-2]
             headers: dict[str, str] = {}
@@ -284,19 +285,19 @@ class Client:
             answer.body = await self.reader.read()
 
     async def head(self) -> bytes:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def chunk(self) -> bytes:
         """The next chunk of a chunked body; empty at its end."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             size = int(await self.reader.readuntil(b"\r\n"), 16)
             data = await self.reader.readexactly(size + 2)
             return data[:-2]
 
     async def eof(self) -> bytes:
         """What comes until the proxy closes."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             try:
                 return await self.reader.read()
             except ConnectionResetError:

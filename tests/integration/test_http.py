@@ -166,16 +166,44 @@ async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None
         assert await client.eof() == b""
 
 
-async def test_too_many_connections_are_turned_away() -> None:
-    async with chain(connections_max=2) as c:
-        first, second = await c.connect(), await c.connect()
-        first.send(get("/health"))
-        assert (await first.answer()).status == 200
-        second.send(get("/health"))
-        assert (await second.answer()).status == 200
+async def test_too_many_connections_are_turned_away_where_all_are_at_work() -> None:
+    puppet = Puppet()
+    async with chain(puppet, connections_max=2) as c:
+        clients = [await c.connect(), await c.connect()]
+        for client in clients:
+            client.send(post(CHAT))
+        calls = [await puppet.call() for _ in clients]
         assert await (await c.connect()).eof() == b""
-        first.send(get("/health"))
-        assert (await first.answer()).status == 200
+        for call in calls:
+            call.end(json_answer(completion("hi")))
+        for client in clients:
+            assert (await client.answer()).status == 200
+        counted = c.proxy.metrics.exposition(c.proxy.metrics.registry()).decode()
+        assert 'filature_limits_reached_total{limit="connections_max"} 1.0' in counted
+
+
+async def test_a_new_connection_takes_the_place_of_one_that_asks_for_nothing() -> None:
+    """Of one on which nothing was asked yet before one that is between two requests."""
+    async with chain(connections_max=3) as c:
+        served = [await c.connect(), await c.connect()]
+        for client in served:
+            client.send(get("/health"))
+            assert (await client.answer()).status == 200
+        stranger = await c.connect()
+        stranger.send(b"GET /health HTTP/1.1\r\n")
+        for _ in range(4):  # all turned away by their heads
+            again = await c.connect()
+            assert await stranger.eof() == b""
+            again.send(get("/nowhere"))
+            assert (await again.answer()).status == 404
+            stranger = again
+        stranger.send(get("/health"))
+        assert (await stranger.answer()).status == 200
+        newest = await c.connect()
+        assert await served[0].eof() == b"", "the one that was idle for the longest"
+        for client in (served[1], stranger, newest):
+            client.send(get("/health"))
+            assert (await client.answer()).status == 200
 
 
 # Connections

@@ -101,11 +101,14 @@ class Filature:
 
 
 @asynccontextmanager
-async def running_engine(directory: Path, *options: str) -> AsyncIterator[Filature]:
+async def running_engine(
+    directory: Path, *options: str, prepare: Callable[[], None] | None = None
+) -> AsyncIterator[Filature]:
     """A scripted engine in a process of its own."""
     engine = await Filature.start(
         *("demo-engine", "--backend", "scripted", "--port", "0", *options),
         log=directory / "engine.log",
+        prepare=prepare,
     )
     try:
         yield engine

@@ -5,16 +5,13 @@ worker metered it until then, once, and the worker's outbox is empty in the end.
 """
 
 import asyncio
-import json
 import random
-import socket
-import sqlite3
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.money.process import Filature, Installation, environment, running_engine
+from tests.money.network import Network, ended
+from tests.money.process import running_engine
 from tests.money.test_kills import (
     CREDIT,
     TOKENS,
@@ -27,56 +24,6 @@ from tests.money.test_kills import (
 
 KILLS: Final = 12
 ENGINE: Final = ("--tokens", str(TOKENS), "--tokens-per-second", "200", "--model", "demo")
-WAIT_S: Final = 30.0
-
-
-class Network:
-    """One proxy at a port of its own, and one worker, as processes."""
-
-    def __init__(self, directory: Path, engine_url: str) -> None:
-        self.directory = directory
-        self.engine_url = engine_url
-        self.place = Installation(directory, engine_url)
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port: int = taken.getsockname()[1]
-        self.token = ""
-
-    async def proxy(self) -> Filature:
-        words = ("proxy", "--port", str(self.port), "--admin-port", "0")
-        log = self.directory / "proxy.log"
-        return await Filature.start(*words, log=log, prepare=None, **self.place.settings)
-
-    async def worker(self) -> asyncio.subprocess.Process:
-        words = ("--proxy", f"http://127.0.0.1:{self.port}", "--token", self.token)
-        more = ("--engine", self.engine_url, "--data-dir", str(self.directory / "worker"))
-        with (self.directory / "worker.log").open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "filature.cli.main", "worker", *words, *more),
-                stdout=log,
-                stderr=log,
-                env=environment(),
-            )
-
-    async def make_token(self) -> None:
-        status, said, errors = await self.place.run("worker-token", "create", "gpu", "--json")
-        assert status == 0, errors
-        self.token = json.loads(said)["secret"]
-
-    def unacknowledged(self) -> int:
-        """Reports that are still in the worker's outbox."""
-        connection = sqlite3.connect(self.directory / "worker" / "outbox.db", timeout=5)
-        try:
-            (count,) = connection.execute("SELECT count(*) FROM reports").fetchone()
-        finally:
-            connection.close()
-        assert isinstance(count, int)
-        return count
-
-    async def delivered(self) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while self.unacknowledged():
-                await asyncio.sleep(0.1)
 
 
 async def test_what_was_open_is_settled_by_its_report(
@@ -96,8 +43,7 @@ async def test_what_was_open_is_settled_by_its_report(
                 await load(proxy, secret, book, chance)
                 if number % 4 == 3:  # both are gone: what the worker knew is on its disk
                     await asyncio.sleep(0.3)
-                    worker.kill()
-                    await worker.wait()
+                    await ended(worker, kill=True)
                     worker = await net.worker()
                 proxy = await net.proxy()
                 await net.place.check()
@@ -115,13 +61,11 @@ async def test_what_was_open_is_settled_by_its_report(
             assert max(paid.values()) <= price, "more than a whole answer costs"
             left = int(CREDIT) * 10**9 - sum(paid.values())
             assert await balance(proxy, secret) == (left, 0)
-            settled = await reported(net)
+            settled = len(await net.usage("--outcome", "reported"))
             assert settled > 0, "no kill left an open request"
             assert len(book.told) > KILLS
         finally:
-            with suppress(ProcessLookupError):
-                worker.terminate()
-                await worker.wait()
+            await ended(worker)
             with suppress(ProcessLookupError):
                 status = await proxy.stop()
         assert status == 0, proxy.log.read_text()[-3000:]
@@ -129,11 +73,3 @@ async def test_what_was_open_is_settled_by_its_report(
             f"\n{KILLS} kills: {book.sent} requests, {len(book.told)} answered whole and charged, "
             f"{book.broken} broken off, {settled} settled by reports"
         )
-
-
-async def reported(net: Network) -> int:
-    """How many requests were settled by a report."""
-    words = ("usage", "list", "--outcome", "reported", "--limit", "10000", "--json")
-    status, said, errors = await net.place.run(*words)
-    assert status == 0, errors
-    return len(json.loads(said)["data"])

@@ -96,9 +96,11 @@ def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> Non
 
     from filature.errors import StoreError  # noqa: PLC0415  # as above
     from filature.proxy.audit.recount import TokenizersMissing  # noqa: PLC0415  # as above
+    from filature.relay.open_files import raise_open_files  # noqa: PLC0415  # as above
     from filature.telemetry.log import configure_logging  # noqa: PLC0415  # as above
 
     configure_logging(log_level)
+    raise_open_files()
     try:
         uvloop.run(serving)
     except ssl.SSLError as error:

@@ -12,6 +12,8 @@ import ssl
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +39,7 @@ from filature.relay.clock import CoarseClock
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
+from filature.relay.open_files import connections_allowed
 from filature.relay.plane import DataPlane, OpenStreams
 from filature.relay.routing import Router
 from filature.relay.waiting import WaitingRoom
@@ -69,7 +72,10 @@ class Proxy:
 
     def __init__(self, settings: ProxySettings) -> None:
         self.settings = settings
-        limits = settings.relay_limits()
+        wanted = settings.connections_max
+        limits = replace(settings.relay_limits(), connections_max=connections_allowed(wanted))
+        if limits.connections_max < wanted:
+            log.info("at most %d client connections: see ulimit -n", limits.connections_max)
         self._drain_s = limits.drain_s
         self._clock = CoarseClock(time.time)
         self._open = OpenStreams()
@@ -230,6 +236,7 @@ class Proxy:
         routes = self._routes(store, await store.secret("tickets"), statements)
         await self._upkeep.begin()
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
+        self._downstream.on_full = partial(self.metrics.limit_reached, "connections_max")
         tls = _server_tls(settings.tls_cert, settings.tls_key)
         self._server = await loop.create_server(
             self._downstream,

@@ -113,7 +113,11 @@ class ProxySettings(BaseSettings):
         None, ge=1, description="Cap on completion tokens; a request without a number gets it"
     )
     body_bytes_max: int = Field(32 * MIB, ge=1024, description="Largest request body")
-    connections_max: int = Field(16_384, ge=1, description="Client connections at once")
+    connections_max: int = Field(
+        16_384,
+        ge=1,
+        description="Client connections at once, at most half of what the system lets a process open",
+    )
     usage_records_max: int = Field(20_000, ge=1, description="Usage records kept in memory")
 
     head_s: float = Field(15, gt=0, description="For a request's head to arrive")

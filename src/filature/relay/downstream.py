@@ -9,6 +9,8 @@ import fcntl
 import math
 import sys
 import termios
+from collections.abc import Callable
+from itertools import islice
 from typing import Final, Protocol, cast
 
 from filature.errors import (
@@ -34,6 +36,8 @@ from filature.relay.responses import CONTINUE
 NEVER: Final = math.inf
 _EMPTY_LINES: Final = (b"\r", b"\r\n", b"\r\n\r")
 """Before a request's head: not the start of one yet."""
+_LOOKED_AT_MAX: Final = 16
+"""Of the connections that might give way to a new one."""
 
 
 class Answering(Protocol):
@@ -76,12 +80,45 @@ class Downstream:
         self.limits = limits
         self.heads = HeadCache(parse_request_head) if heads is None else heads
         self.connections: set[DownstreamConnection] = set()
+        self.unheard: dict[DownstreamConnection, None] = {}
+        """Those on which nothing was asked yet, the oldest first."""
+        self.idle: dict[DownstreamConnection, None] = {}
+        """Those between two requests, the longest so first."""
+        self.on_full: Callable[[], None] = _ignore
+        """Called when there are ``limits.connections_max``, and one more comes."""
         self.draining = False
         clock.each_tick(self._tick)
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol factory of the listening socket."""
         return cast(asyncio.Protocol, DownstreamConnection(self))
+
+    def admit(self, connection: "DownstreamConnection") -> bool:
+        """Take a new connection in; where there are as many as may be, in place of one that asks for nothing."""
+        if self.draining:
+            return False
+        if len(self.connections) >= self.limits.connections_max:
+            self.on_full()
+            if not self._make_room():
+                return False
+        self.connections.add(connection)
+        self.unheard[connection] = None
+        return True
+
+    def _make_room(self) -> bool:
+        for waiting in (self.unheard, self.idle):
+            for connection in islice(waiting, _LOOKED_AT_MAX):
+                if not connection.transport.get_write_buffer_size():  # the end of an answer
+                    self.let_go(connection)
+                    connection.transport.abort()
+                    return True
+        return False
+
+    def let_go(self, connection: "DownstreamConnection") -> None:
+        """It is closed, or somebody else's."""
+        self.connections.discard(connection)
+        self.unheard.pop(connection, None)
+        self.idle.pop(connection, None)
 
     def drain(self) -> None:
         """Take no new work: idle connections close, busy ones after their answer."""
@@ -113,6 +150,7 @@ class DownstreamConnection:
         "_buffer",
         "_decoder",
         "_head",
+        "_heard",
         "_lingering",
         "_plane",
         "_reading",
@@ -140,6 +178,7 @@ class DownstreamConnection:
         self._body_left = 0
         self._body_deadline = NEVER
         self._decoder: ChunkedDecoder | None = None
+        self._heard = False  # it asked for something that there is
         self._reading = False  # inside _read: guards against recursion by pipelining
         self._reading_paused = False
         self._lingering = False
@@ -152,10 +191,9 @@ class DownstreamConnection:
         self.transport = cast(asyncio.Transport, transport)
         self.write = self.transport.write
         plane = self._plane
-        if len(plane.connections) >= plane.limits.connections_max or plane.draining:
+        if not plane.admit(self):
             self.transport.abort()
             return
-        plane.connections.add(self)
         self.transport.set_write_buffer_limits(high=plane.limits.write_buffer_bytes)
         self.deadline = plane.clock.now + plane.limits.head_s
 
@@ -174,7 +212,7 @@ class DownstreamConnection:
         return None  # a half-closed client is one that left: the transport closes
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._plane.connections.discard(self)
+        self._plane.let_go(self)
         self.deadline = NEVER
         exchange = self.exchange
         if exchange is not None:
@@ -212,6 +250,8 @@ class DownstreamConnection:
         if not keep_alive or self._plane.draining:
             self._close()
             return
+        if self._heard:
+            self._plane.idle[self] = None
         self._await_request()
         if not self._reading:
             self._read_on()
@@ -243,7 +283,7 @@ class DownstreamConnection:
     def hand_over(self) -> asyncio.Transport | None:
         """Give the transport away: whoever takes it sets its own protocol. None: it is closed, or the client
         went on before it was answered."""
-        self._plane.connections.discard(self)
+        self._plane.let_go(self)
         self.deadline = NEVER
         if self._buffer or self.transport.is_closing():
             self.transport.abort()
@@ -327,6 +367,10 @@ class DownstreamConnection:
         if refusal is not None:
             self._refuse(head, refusal, has_body=head.chunked or head.content_length > 0)
             return data[end:] if not self._lingering else b""
+        self._plane.idle.pop(self, None)
+        if not self._heard:
+            self._heard = True
+            self._plane.unheard.pop(self, None)
         length = head.content_length
         if not head.chunked and len(data) - end >= length:
             rest = data[end + length :]
@@ -420,3 +464,7 @@ class DownstreamConnection:
         self.transport.close()
         self.took_something()
         self.deadline = self._plane.clock.now + self.limits.client_stall_s
+
+
+def _ignore() -> None:
+    """Until there is somebody who counts."""

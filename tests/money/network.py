@@ -1,0 +1,105 @@
+"""A proxy and workers that join it as processes of their own, which a test may kill."""
+
+import asyncio
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from tests.money.process import WAIT_S, Filature, Installation, environment
+
+DELIVERED_S: Final = 30.0
+Prepare = Callable[[], None]
+"""Runs first in a new process."""
+
+
+class Network:
+    """One proxy at a port of its own, and workers.
+
+    ``proxy_side`` and ``worker_side``: what their processes do first, where they run elsewhere.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        engine_url: str,
+        *,
+        host: str = "127.0.0.1",
+        proxy_side: Prepare | None = None,
+        worker_side: Prepare | None = None,
+    ) -> None:
+        self.directory = directory
+        self.engine_url = engine_url
+        self.host = host
+        self.place = Installation(directory, engine_url)
+        self.place.prepare = proxy_side
+        self.worker_side = worker_side
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port: int = taken.getsockname()[1]
+        self.tokens: dict[str, str] = {}
+
+    async def proxy(self) -> Filature:
+        words = ("proxy", "--host", self.host, "--port", str(self.port), "--admin-port", "0")
+        log, prepare = self.directory / "proxy.log", self.place.prepare
+        return await Filature.start(*words, log=log, prepare=prepare, **self.place.settings)
+
+    async def worker(
+        self, name: str = "gpu", *more: str, engine_url: str = ""
+    ) -> asyncio.subprocess.Process:
+        """Start one that has a token. ``more`` are options of its own."""
+        place = self.directory / name
+        words = ("--proxy", f"http://{self.host}:{self.port}", "--token", self.tokens[name])
+        here = ("--engine", engine_url or self.engine_url, "--data-dir", str(place))
+        with (self.directory / f"{name}.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "filature.cli.main", "worker", *words, *here, *more),
+                stdout=log,
+                stderr=log,
+                env=environment(),
+                preexec_fn=self.worker_side,
+            )
+
+    async def make_token(self, name: str = "gpu") -> None:
+        self.tokens[name] = (await self.place.ask("worker-token", "create", name))["secret"]
+
+    async def joined(self, *names: str) -> None:
+        """Wait until each of the workers can be sent requests."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                told = (await self.place.ask("worker", "list"))["data"]
+                if set(names) <= {each["name"] for each in told if each["state"] == "ready"}:
+                    return
+                await asyncio.sleep(0.1)
+
+    async def usage(self, *options: str) -> list[dict[str, Any]]:
+        """The usage records that are stored."""
+        words = ("usage", "list", "--limit", "10000", *options)
+        found: list[dict[str, Any]] = (await self.place.ask(*words))["data"]
+        return found
+
+    def unacknowledged(self, name: str = "gpu") -> int:
+        """Reports that are still in the worker's outbox."""
+        connection = sqlite3.connect(self.directory / name / "outbox.db", timeout=5)
+        try:
+            (count,) = connection.execute("SELECT count(*) FROM reports").fetchone()
+        finally:
+            connection.close()
+        assert isinstance(count, int)
+        return count
+
+    async def delivered(self, name: str = "gpu") -> None:
+        async with asyncio.timeout(DELIVERED_S):
+            while self.unacknowledged(name):
+                await asyncio.sleep(0.1)
+
+
+async def ended(worker: asyncio.subprocess.Process, *, kill: bool = False) -> None:
+    """Stop a worker, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        worker.kill() if kill else worker.terminate()
+    async with asyncio.timeout(WAIT_S):
+        await worker.wait()

@@ -1,0 +1,71 @@
+"""Workers are killed under load, one after the other, then started anew at another price: the ledger is sound.
+
+A client whose answer had not begun notices nothing; one whose stream had begun gets an error event, and pays nothing.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from tests.money.asking import CREDIT, Load, connecting_to, judge
+from tests.money.network import Network, ended
+from tests.money.process import running_engine
+
+TOKENS: Final = 20
+ENGINE: Final = (
+    *("--tokens", str(TOKENS), "--tokens-per-second", "50", "--prefill-s", "0.2"),
+    *("--model", "demo"),
+)
+NAMES: Final = ("gpu0", "gpu1")
+KILLS: Final = 2
+CLIENTS: Final = 12
+AFTERWARDS: Final = 12
+"""Answers, after each fault."""
+
+
+async def test_workers_that_are_killed_and_started_anew(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, *ENGINE) as engine:
+        net = Network(tmp_path, engine.url)
+        secret = await net.place.customer(str(CREDIT))
+        for name in NAMES:
+            await net.make_token(name)
+        proxy = await net.proxy()
+        workers = {name: await net.worker(name) for name in NAMES}
+        try:
+            await net.joined(*NAMES)
+            connect = connecting_to(proxy)
+            load = Load(connect, secret, tokens=TOKENS, clients=CLIENTS)
+            await load.answered(AFTERWARDS)
+            for number in range(KILLS):
+                name = NAMES[number % 2]
+                await load.streaming(4)
+                await ended(workers[name], kill=True)
+                workers[name] = await net.worker(name)
+                await net.joined(*NAMES)
+                await load.answered(AFTERWARDS)
+            broken = len(load.seen.broken)
+            prices = set(load.seen.told.values())
+            for name in NAMES:  # as their owners would: they say that they go
+                await ended(workers[name])
+                workers[name] = await net.worker(name, "--coefficient", "2000")
+                await net.joined(*NAMES)
+                await load.answered(AFTERWARDS)
+            seen = await load.stop()
+            assert not seen.refused, "a client noticed something"
+            assert len(seen.broken) == broken, "a worker that leaves in good order broke an answer"
+            assert broken > 0, "no kill came in the middle of a stream"
+            (price,) = prices
+            assert set(seen.told.values()) == {price, 2 * price}
+            for name in NAMES:
+                await net.delivered(name)
+            await judge(net, connect, secret, seen)
+            retried = [r for r in await net.usage("--outcome", "completed") if r["tries"] > 1]
+            assert retried, "no kill came before the first content"
+        finally:
+            for worker in workers.values():
+                await ended(worker)
+            status = await proxy.stop()
+        assert status == 0, proxy.log.read_text()[-3000:]
+        print(  # noqa: T201 - what was seen is worth knowing
+            f"\n{KILLS} kills: {seen.sent} requests, {len(seen.told)} answered whole and charged, "
+            f"{len(retried)} of them by another worker, {broken} broken off"
+        )
