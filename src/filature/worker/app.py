@@ -192,6 +192,7 @@ class Worker:
         await asyncio.sleep(0)
         with contextlib.suppress(TimeoutError, StoreError):
             async with asyncio.timeout(LAST_WORDS_S):
+                await self.outbox.flush()
                 await asyncio.gather(*(link.deliver() for link in self.links))
 
     async def close(self) -> None:
@@ -204,6 +205,7 @@ class Worker:
         await asyncio.sleep(0)  # what was cut off ends, and is reported
         with contextlib.suppress(StoreError):
             await self.outbox.flush()
+        await self.outbox.close()
         self.engines.close()
         self._clock.stop()
         self._request_log.close()
