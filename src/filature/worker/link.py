@@ -175,7 +175,7 @@ class ProxyLink:
             except ValidationError:
                 return
             gone = await self._outbox.forget(self.url, waiting.last, verdicts)
-            if waiting.count < REPORTS_MAX or not gone:
+            if waiting.number < REPORTS_MAX or not gone:
                 return
 
 

@@ -32,7 +32,7 @@ _FORGET: Final = (
 class Delivery(NamedTuple):
     """The oldest reports for a proxy: how many, the last one's place, and all of them as JSON, parted by commas."""
 
-    count: int
+    number: int
     last: int
     lines: str
 

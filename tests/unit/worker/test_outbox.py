@@ -35,7 +35,7 @@ async def waiting(outbox: Outbox, proxy: str) -> list[str]:
     if delivery is None:
         return []
     reports = json.loads(f"[{delivery.lines}]")
-    assert len(reports) == delivery.count
+    assert len(reports) == delivery.number
     assert reports == [json.loads(report(int(each["id"][1:]))) for each in reports]
     return [each["id"] for each in reports]
 
