@@ -158,10 +158,7 @@ class Exchange(ClientSide):
         self._status = 0
         self._deadlines.enter(ASKING, plane.clock.now)
         self._schedule()
-        head = self._head
-        lines = head.engine_lines
-        if lines is None:
-            lines = head.engine_lines = _lines_for_engine(head)
+        lines = self._head.engine_lines
         if engine.is_remote:
             lines += grant.ticket_line(engine, self._record)
         self._asked_at = plane.timer()
@@ -488,11 +485,3 @@ class Exchange(ClientSide):
         self._drop_engine(cancel=True)
         self._connection.abort()
         self._end(Outcome.CLIENT_STALLED, _CLIENT_CLOSED)
-
-
-def _lines_for_engine(head: RequestHead) -> bytes:
-    """The client's header lines that cross, by allow-list."""
-    crossing = (b"accept", b"traceparent")
-    return b"".join(
-        b"%b: %b\r\n" % (name, head.headers[name]) for name in crossing if head.headers.get(name)
-    )

@@ -52,6 +52,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self._proxy_tls = proxy_tls or ssl.create_default_context(cafile=_path(settings.proxy_ca))
+        self._requests_max = settings.max_requests
         self._limits = limits = settings.relay_limits()
         self._clock = clock = CoarseClock(time.time)
         key = settings.engine_key.get_secret_value() if settings.engine_key else None
@@ -112,11 +113,14 @@ class Worker:
     @property
     def running(self) -> int:
         """Requests that are being answered, over all proxies."""
-        return sum(engine.running for engine in self.engines.engines) + self._waiting.count
+        running = self._waiting.count
+        for engine in self.engines.engines:
+            running += engine.running
+        return running
 
     def room(self) -> int:
         """How many more could be."""
-        return 0 if self.draining else self.settings.max_requests - self.running
+        return 0 if self.draining else self._requests_max - self.running
 
     def _has_room(self) -> bool:
         return self.room() > 0

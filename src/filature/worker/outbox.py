@@ -48,7 +48,7 @@ class Outbox:
         self._fresh: list[tuple[str, str, str]] = []
         self._using = asyncio.Lock()  # the connection, which goes from thread to thread
         self._connection: sqlite3.Connection | None = None
-        self._count = 0
+        self._count = 0  # with those that are not written yet
         self.dropped = 0
 
     async def open(self) -> None:
@@ -65,13 +65,14 @@ class Outbox:
             await asyncio.to_thread(self._disconnect)
 
     def __len__(self) -> int:
-        return self._count + len(self._fresh)
+        return self._count
 
     def add(self, proxy: str, id_: str, line: str) -> None:
         """``line`` is the report as JSON."""
-        if len(self) >= KEPT_MAX:
+        if self._count >= KEPT_MAX:
             self.dropped += 1
             return
+        self._count += 1
         self._fresh.append((proxy, id_, line))
 
     async def flush(self) -> None:
@@ -85,7 +86,6 @@ class Outbox:
             except sqlite3.Error as error:
                 self._fresh = fresh + self._fresh
                 raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
-            self._count += len(fresh)
 
     async def oldest(self, proxy: str) -> Delivery | None:
         """The next to deliver to a proxy. Raises StoreError."""
