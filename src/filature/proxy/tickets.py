@@ -29,25 +29,25 @@ class TicketOffice:
         bounds: tuple[int, int],
     ) -> bytes:
         """The header line for a request; ``bounds``: the most prompt and completion tokens that are paid for."""
-        fields = {
-            "request": record.id,
-            "account": record.account,
-            "key_id": record.key_id,
-            "worker": worker,
-            "model": model,
-            "dialect": record.dialect,
-            "boot": self._boot,
-            "tariff_version": record.tariff_version,
-            "prompt_price": tariff.prompt,
-            "cached_price": tariff.cached,
-            "completion_price": tariff.completion,
-            "reasoning_price": tariff.reasoning,
-            "request_price": tariff.request,
-            "coefficient": tariff.coefficient,
-            "fee_bp": fee_bp,
-            "held": record.held,
-            "prompt_tokens": bounds[0],
-            "completion_tokens": bounds[1],
-            "expires_ms": self._wall_ms() + self._life_ms,
-        }
-        return _LINE % issue(fields, self._key)
+        values = [  # of ``TICKET_FIELDS``
+            record.id,
+            record.account,
+            record.key_id,
+            worker,
+            model,
+            record.dialect,
+            self._boot,
+            tariff.coefficient,
+            record.tariff_version,
+            tariff.prompt,
+            tariff.cached,
+            tariff.completion,
+            tariff.reasoning,
+            tariff.request,
+            fee_bp,
+            record.held,
+            bounds[0],
+            bounds[1],
+            self._wall_ms() + self._life_ms,
+        ]
+        return _LINE % issue(values, self._key)

@@ -18,7 +18,6 @@ from filature.errors import (
     Unavailable,
 )
 from filature.relay.client_side import ClientSide
-from filature.relay.crossing import lines_for_engine
 from filature.relay.deadlines import (
     ANSWERING,
     ASKING,
@@ -161,7 +160,7 @@ class Exchange(ClientSide):
         self._status = 0
         self._deadlines.enter(ASKING, plane.clock.now)
         self._schedule()
-        lines = lines_for_engine(self._head)
+        lines = self._head.engine_lines
         if engine.is_remote:
             lines += grant.ticket_line(engine, self._record)
         if self._timings is not None:

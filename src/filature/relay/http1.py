@@ -69,6 +69,10 @@ _PLAIN_LINE_BYTES_MAX: Final = 5
 Head = TypeVar("Head")
 
 
+_CROSSING: Final = (b"accept", b"traceparent")
+"""A client's header fields that an engine is sent, by allow-list."""
+
+
 class ProtocolError(Exception):
     """The peer's bytes are not a message that can be read in one way only.
 
@@ -83,8 +87,8 @@ class ProtocolError(Exception):
 class RequestHead:
     """A request's head. Header names are lower-case; a repeated header's values join with ``, ``.
 
-    ``route`` and ``engine_lines`` are for whoever derives something from the head alone and wants
-    it to be remembered with it (see ``HeadCache``).
+    ``engine_lines`` are those that an engine is sent, too. ``route`` is for whoever derives something from the head
+    alone and wants it to be remembered with it (see ``HeadCache``).
     """
 
     __slots__ = (
@@ -112,7 +116,7 @@ class RequestHead:
         self.keep_alive = http_minor == 1
         self.expect_continue = False
         self.route: Any = None
-        self.engine_lines: bytes | None = None
+        self.engine_lines = b""
 
 
 class ResponseHead:
@@ -192,6 +196,9 @@ def parse_request_head(head: bytes) -> RequestHead:
         if seen.fields[b"expect"].lower() != b"100-continue":
             raise ProtocolError("the only expectation met here is 100-continue", 417)
         request.expect_continue = request.http_minor == 1
+    for name in _CROSSING:
+        if seen.fields.get(name):
+            request.engine_lines += b"%b: %b\r\n" % (name, seen.fields[name])
     return request
 
 

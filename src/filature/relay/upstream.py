@@ -1,9 +1,7 @@
 """Connections to one engine: HTTP/1.1 client protocol and pool. What to send is the caller's."""
 
 import asyncio
-import math
 import ssl
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -61,8 +59,8 @@ class UpstreamPool:
         self.heads = HeadCache(parse_response_head)
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
-        # in the order in which each has to give a sign
-        self._awaited: deque[tuple[float, UpstreamConnection]] = deque()
+        # by when something has to come on each, in that order
+        self._awaited: dict[UpstreamConnection, float] = {}
         self._connecting: dict[Caller, asyncio.Task[None]] = {}
         self._closed = False
         self.open_connections = 0
@@ -89,11 +87,13 @@ class UpstreamPool:
         if task is not None:
             task.cancel()
 
-    def await_sign(self, connection: "UpstreamConnection") -> float:
-        """Something has to come on it within ``limits.sign_s``; by when."""
-        until = self._clock.now + (self.limits.sign_s or 0.0)
-        self._awaited.append((until, connection))
-        return until
+    def await_sign(self, connection: "UpstreamConnection") -> None:
+        """Something has to come on it within ``limits.sign_s``; else it is dead, whatever TCP thinks."""
+        self._awaited[connection] = self._clock.now + (self.limits.sign_s or 0.0)
+
+    def heard(self, connection: "UpstreamConnection") -> None:
+        """Something came on it."""
+        self._awaited.pop(connection, None)
 
     def keep(self, connection: "UpstreamConnection") -> None:
         """Take back a connection whose answer ended properly."""
@@ -104,6 +104,7 @@ class UpstreamPool:
             self._idle.append(connection)
 
     def forget(self, connection: "UpstreamConnection") -> None:
+        self._awaited.pop(connection, None)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -135,8 +136,12 @@ class UpstreamPool:
             connection.send(caller, request, reused=False)
 
     def _close_stale(self, now: float) -> None:
-        while self._awaited and self._awaited[0][0] <= now:
-            self._awaited.popleft()[1].check_sign(now)
+        while self._awaited:
+            connection, until = next(iter(self._awaited.items()))
+            if until > now:
+                break
+            del self._awaited[connection]
+            connection.transport.abort()
         oldest_kept = now - self.limits.upstream_idle_s
         while self._idle and self._idle[0].idle_since < oldest_kept:
             self._idle.pop(0).transport.close()
@@ -155,7 +160,7 @@ class UpstreamConnection:
         "_pool",
         "_reading_paused",
         "_request",
-        "_sign_until",
+        "_signs",
         "_write",
         "idle_since",
         "transport",
@@ -172,7 +177,7 @@ class UpstreamConnection:
         self._request: bytes | None = None  # kept while it may have to be sent once more
         self._answer: AnswerPostprocessor | None = None  # the events of a spliced stream go here
         self._write: Callable[[bytes], None] | None = None
-        self._sign_until = math.inf  # when something has to have come since the request
+        self._signs = pool.limits.sign_s is not None  # it tells soon that it is there
         self.idle_since = 0.0
 
     # for the caller
@@ -180,15 +185,10 @@ class UpstreamConnection:
     def send(self, caller: Caller, request: bytes, *, reused: bool) -> None:
         self._caller = caller
         self._request = request if reused else None
-        if self._pool.limits.sign_s is not None:
-            self._sign_until = self._pool.await_sign(self)
+        if self._signs:
+            self._pool.await_sign(self)
         caller.on_connected(self)
         self.transport.write(request)
-
-    def check_sign(self, now: float) -> None:
-        """Where nothing came in ``limits.sign_s`` the connection is dead, whatever TCP thinks."""
-        if self._sign_until <= now:
-            self.transport.abort()
 
     def splice(self, answer: AnswerPostprocessor, write: Callable[[bytes], None]) -> None:
         """From here to the answer's end: chunks in which ``answer`` knows every event go straight
@@ -207,7 +207,6 @@ class UpstreamConnection:
     def cancel(self) -> None:
         """Drop the call: the engine sees the connection close, and the caller hears no more."""
         self._caller = self._answer = self._write = None
-        self._sign_until = math.inf
         self.transport.abort()
 
     # asyncio.Protocol
@@ -271,7 +270,8 @@ class UpstreamConnection:
 
     def _on_head_bytes(self, data: bytes) -> None:
         self._request = None
-        self._sign_until = math.inf
+        if self._signs:
+            self._pool.heard(self)
         if self._buffer:
             data = self._buffer + data
         while True:

@@ -1,10 +1,13 @@
 """Request heads of which a few known lines differ each time: parsed once without these."""
 
+import re
 from typing import Final
 
 from filature.relay.http1 import HeadCache, RequestHead, parse_request_head
 
 _LINE_END: Final = b"\r\n"
+_PLAIN: Final = re.compile(rb"(?:[!-~](?:[ -~]*[!-~])?)?")
+"""A value that is in ASCII and has no white space around it."""
 
 
 class VaryingHeads(HeadCache[RequestHead]):
@@ -24,8 +27,7 @@ class VaryingHeads(HeadCache[RequestHead]):
                 continue
             end = rest.find(_LINE_END, start + len(token))
             value = rest[start + len(token) : end]
-            plain = value.isascii() and value.decode("ascii").isprintable()
-            if not plain or value != value.strip():
+            if _PLAIN.fullmatch(value) is None:
                 return parse_request_head(head)
             found.append((name, value))
             rest = rest[:start] + rest[end:]

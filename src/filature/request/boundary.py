@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from filature.errors import InvalidRequest
 from filature.request.cocoon import COCOON_FIELDS
-from filature.request.parse import ParsedRequest
+from filature.request.parse import RULES, ParsedRequest
 from filature.request.rules import shown_name
 from filature.wire.dialect import Dialect
 
@@ -80,17 +80,39 @@ _SCHEMA_FIELDS: Final = (
     "structured_outputs",
     "chat_template_kwargs",
 )
+_HAVE_SCHEMAS: Final = frozenset(_SCHEMA_FIELDS)
 _TOOL_TYPES: Final = (None, "function", "custom")
 """Those that the client carries out itself."""
 _PLAIN_DATA: Final = re.compile(r"(?:data:[^,]{0,256},)?[A-Za-z0-9+/=_\s-]*")
+
+_PASSING: Final = {
+    dialect: (rules.rules.keys() | ENGINE_FIELDS)
+    - (COCOON_FIELDS | DROPPED_FIELDS | REFUSED_FIELDS.keys())
+    for dialect, rules in RULES.items()
+}
+"""Fields that pass whatever their value is, but for schemas and prompts."""
 
 Check = Callable[[Any, str], None]
 
 
 def check_boundary(request: ParsedRequest) -> None:
     """Raises InvalidRequest, which names the field."""
-    known, fields = request.rules.rules, request.fields
-    for name, value in fields.items():
+    fields = request.fields
+    if not fields.keys() <= _PASSING[request.dialect]:
+        _check_fields(request)
+    if not _HAVE_SCHEMAS.isdisjoint(fields):
+        for name in _SCHEMA_FIELDS:
+            if name in fields:
+                _schema(fields[name], name)
+        _tools(fields.get("tools"))
+    for name, check in _PROMPTS[request.dialect].items():
+        if fields.get(name) is not None:
+            check(fields[name], name)
+
+
+def _check_fields(request: ParsedRequest) -> None:
+    known = request.rules.rules
+    for name, value in request.fields.items():
         if value is None or name in COCOON_FIELDS:
             continue
         if name in DROPPED_FIELDS:
@@ -103,13 +125,6 @@ def check_boundary(request: ParsedRequest) -> None:
                 raise _refused(name, "workers do not take it")
         elif name not in known and name not in ENGINE_FIELDS:
             raise _refused(name, "workers do not take it")
-    for name in _SCHEMA_FIELDS:
-        if name in fields:
-            _schema(fields[name], name)
-    _tools(fields.get("tools"))
-    for name, check in _PROMPTS[request.dialect].items():
-        if fields.get(name) is not None:
-            check(fields[name], name)
 
 
 # checks of values, by what they are
@@ -203,7 +218,18 @@ def _part(part: Any, where: str) -> None:
 def _messages(value: Any, where: str) -> None:
     if isinstance(value, list):
         for index, message in enumerate(value):
-            _members(message, f"{where}[{index}]", _MESSAGE)
+            if not _has_texts_only(message):
+                _members(message, f"{where}[{index}]", _MESSAGE)
+
+
+def _has_texts_only(message: Any) -> bool:
+    """Of the usual message that is told at once; a text passes every check of its members."""
+    if not isinstance(message, dict) or not message.keys() <= _MESSAGE.keys():
+        return False
+    for member in message.values():  # noqa: SIM110 - a generator costs as much as the loop
+        if not isinstance(member, str):
+            return False
+    return True
 
 
 def _items(value: Any, where: str) -> None:

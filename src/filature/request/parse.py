@@ -66,14 +66,15 @@ def _table(dialect: DialectRules) -> _Table:
     return _Table(dialect, {name: _Known(name, rule) for name, rule in rules.items()})
 
 
-_TABLES: Final = {
-    Dialect.CHAT: _table(CHAT),
-    Dialect.COMPLETIONS: _table(COMPLETIONS),
-    Dialect.EMBEDDINGS: _table(EMBEDDINGS),
-    Dialect.RESPONSES: _table(RESPONSES),
-    Dialect.MESSAGES: _table(MESSAGES),
-    Dialect.COUNT_TOKENS: _table(COUNT_TOKENS),
+RULES: Final = {
+    Dialect.CHAT: CHAT,
+    Dialect.COMPLETIONS: COMPLETIONS,
+    Dialect.EMBEDDINGS: EMBEDDINGS,
+    Dialect.RESPONSES: RESPONSES,
+    Dialect.MESSAGES: MESSAGES,
+    Dialect.COUNT_TOKENS: COUNT_TOKENS,
 }
+_TABLES: Final = {dialect: _table(rules) for dialect, rules in RULES.items()}
 
 
 class ParsedRequest:

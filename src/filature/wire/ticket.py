@@ -1,10 +1,10 @@
 """Tickets: what a proxy promises to pay a worker for one request. Bytes to typed values and back.
 
-A ticket is two base64url texts parted by a dot: a JSON object, and a HMAC-SHA-256 over the first text by a key
-that only proxies have. A worker reads it and gives it back with its report; only a proxy can tell a forged one.
+A ticket is two base64 texts parted by a dot: a JSON array of the values of ``TICKET_FIELDS``, and a HMAC-SHA-256 over
+the first text by a key that only proxies have. A worker reads it and gives it back with its report; only a proxy can
+tell a forged one.
 """
 
-import base64
 import binascii
 import hashlib
 import hmac
@@ -14,8 +14,14 @@ import orjson
 
 TICKET_HEADER: Final = b"x-filature-ticket"
 TICKET_BYTES_MAX: Final = 4096
-_MAC_BYTES: Final = 18
-_INTEGERS: Final = (
+TICKET_FIELDS: Final = (
+    "request",
+    "account",
+    "key_id",
+    "worker",
+    "model",
+    "dialect",
+    "boot",
     "coefficient",
     "tariff_version",
     "prompt_price",
@@ -29,7 +35,8 @@ _INTEGERS: Final = (
     "completion_tokens",
     "expires_ms",
 )
-_TEXTS: Final = ("request", "account", "worker", "model", "dialect", "boot")
+"""In the order in which they are written; what a newer proxy adds comes behind them."""
+_MAC_BYTES: Final = 18
 
 
 class TicketError(ValueError):
@@ -40,37 +47,51 @@ class Ticket:
     """Prices are nano-credits per million tokens with the coefficient applied at billing, as in a tariff;
     ``held`` is nano-credits; ``boot`` names the proxy's process; ``expires_ms`` is Unix time."""
 
-    __slots__ = (*_TEXTS, *_INTEGERS, "key_id", "text")
+    __slots__ = (*TICKET_FIELDS, "text")
 
-    def __init__(
-        self, texts: dict[str, str], integers: dict[str, int], key_id: str | None, text: bytes
-    ) -> None:
-        self.request = texts["request"]
-        self.account = texts["account"]
-        self.worker = texts["worker"]
-        self.model = texts["model"]
-        self.dialect = texts["dialect"]
-        self.boot = texts["boot"]
-        self.coefficient = integers["coefficient"]
-        self.tariff_version = integers["tariff_version"]
-        self.prompt_price = integers["prompt_price"]
-        self.cached_price = integers["cached_price"]
-        self.completion_price = integers["completion_price"]
-        self.reasoning_price = integers["reasoning_price"]
-        self.request_price = integers["request_price"]
-        self.fee_bp = integers["fee_bp"]
-        self.held = integers["held"]
-        self.prompt_tokens = integers["prompt_tokens"]
-        self.completion_tokens = integers["completion_tokens"]
-        self.expires_ms = integers["expires_ms"]
-        self.key_id = key_id
+    def __init__(self, values: list[Any], text: bytes) -> None:
+        """Raises TicketError."""
+        key_id = values[2]
+        self.request = _text(values, 0)
+        self.account = _text(values, 1)
+        self.key_id: str | None = key_id if isinstance(key_id, str) else None
+        self.worker = _text(values, 3)
+        self.model = _text(values, 4)
+        self.dialect = _text(values, 5)
+        self.boot = _text(values, 6)
+        self.coefficient = _number(values, 7)
+        self.tariff_version = _number(values, 8)
+        self.prompt_price = _number(values, 9)
+        self.cached_price = _number(values, 10)
+        self.completion_price = _number(values, 11)
+        self.reasoning_price = _number(values, 12)
+        self.request_price = _number(values, 13)
+        self.fee_bp = _number(values, 14)
+        self.held = _number(values, 15)
+        self.prompt_tokens = _number(values, 16)
+        self.completion_tokens = _number(values, 17)
+        self.expires_ms = _number(values, 18)
         self.text = text
         """As it crosses the network."""
 
 
-def issue(fields: dict[str, Any], key: bytes) -> bytes:
-    """The text of a ticket with ``fields``: those of ``Ticket`` by name."""
-    body = base64.urlsafe_b64encode(orjson.dumps(fields))
+def _text(values: list[Any], place: int) -> str:
+    value = values[place]
+    if isinstance(value, str):
+        return value
+    raise TicketError(f"the ticket has no {TICKET_FIELDS[place]}")
+
+
+def _number(values: list[Any], place: int) -> int:
+    value = values[place]
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise TicketError(f"the ticket has no {TICKET_FIELDS[place]}")
+
+
+def issue(values: list[Any], key: bytes) -> bytes:
+    """The text of a ticket with the values of ``TICKET_FIELDS``."""
+    body = binascii.b2a_base64(orjson.dumps(values), newline=False)
     return b"%b.%b" % (body, _mac(body, key))
 
 
@@ -79,25 +100,12 @@ def read_ticket(text: bytes) -> Ticket:
     if len(text) > TICKET_BYTES_MAX:
         raise TicketError("the ticket is too long")
     try:
-        fields = orjson.loads(base64.urlsafe_b64decode(text.partition(b".")[0]))
+        values = orjson.loads(binascii.a2b_base64(text.partition(b".")[0]))
     except (binascii.Error, orjson.JSONDecodeError):
         raise TicketError("the ticket cannot be read") from None
-    if not isinstance(fields, dict):
+    if not isinstance(values, list) or len(values) < len(TICKET_FIELDS):
         raise TicketError("the ticket cannot be read")
-    texts: dict[str, str] = {}
-    integers: dict[str, int] = {}
-    for name in _TEXTS:
-        value = fields.get(name)
-        if not isinstance(value, str):
-            raise TicketError(f"the ticket has no {name}")
-        texts[name] = value
-    for name in _INTEGERS:
-        number = fields.get(name)
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise TicketError(f"the ticket has no {name}")
-        integers[name] = number
-    key_id = fields.get("key_id")
-    return Ticket(texts, integers, key_id if isinstance(key_id, str) else None, text)
+    return Ticket(values, text)
 
 
 def check_ticket(text: bytes, key: bytes) -> Ticket:
@@ -109,4 +117,5 @@ def check_ticket(text: bytes, key: bytes) -> Ticket:
 
 
 def _mac(body: bytes, key: bytes) -> bytes:
-    return base64.urlsafe_b64encode(hmac.digest(key, body, hashlib.sha256)[:_MAC_BYTES])
+    mac = hmac.digest(key, body, hashlib.sha256)[:_MAC_BYTES]
+    return binascii.b2a_base64(mac, newline=False)

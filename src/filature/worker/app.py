@@ -58,6 +58,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self._proxy_tls = proxy_tls or ssl.create_default_context(cafile=_path(settings.proxy_ca))
+        self._requests_max = settings.max_requests
         self._limits = limits = settings.relay_limits()
         self._clock = clock = CoarseClock(time.time)
         key = settings.engine_key.get_secret_value() if settings.engine_key else None
@@ -143,11 +144,14 @@ class Worker:
     @property
     def running(self) -> int:
         """Requests that are being answered, over all proxies."""
-        return sum(engine.running for engine in self.engines.engines) + self._waiting.count
+        running = self._waiting.count
+        for engine in self.engines.engines:
+            running += engine.running
+        return running
 
     def room(self) -> int:
         """How many more could be."""
-        return 0 if self.draining else self.settings.max_requests - self.running
+        return 0 if self.draining else self._requests_max - self.running
 
     def _has_room(self) -> bool:
         return self.room() > 0
@@ -239,6 +243,7 @@ class Worker:
         await asyncio.sleep(0)
         with contextlib.suppress(TimeoutError, StoreError):
             async with asyncio.timeout(LAST_WORDS_S):
+                await self.outbox.flush()
                 await asyncio.gather(*(link.deliver() for link in self.links))
 
     async def close(self) -> None:
@@ -253,6 +258,7 @@ class Worker:
             await self.outbox.flush()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
+        await self.outbox.close()
         self.engines.close()
         self._clock.stop()
         self._request_log.close()

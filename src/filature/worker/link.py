@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from filature.errors import StoreError
 from filature.wire import control
-from filature.wire.control import Accepted, Standing, Welcome
+from filature.wire.control import REPORTS_MAX, Accepted, Standing, Welcome
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.statements import StatementKeeper
@@ -69,7 +69,7 @@ class ProxyLink:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_joined())
             tasks.create_task(self._keep_ready())
-            tasks.create_task(self._deliver_all())
+            tasks.create_task(self._deliver_now_and_again())
 
     async def close(self) -> None:
         await self.tunnels.close()
@@ -153,33 +153,30 @@ class ProxyLink:
 
     # reports
 
-    async def _deliver_all(self) -> None:
+    async def _deliver_now_and_again(self) -> None:
         while True:
             await asyncio.sleep(DELIVER_S)
             try:
-                while await self.deliver():
-                    pass
+                await self.deliver()
             except StoreError as error:
                 log.warning("%s", error.message)
 
-    async def deliver(self) -> bool:
-        """Send some reports and forget what was taken; whether there may be more. Raises StoreError."""
-        await self._outbox.flush()
-        if not len(self._outbox):
-            return False
-        waiting = await self._outbox.oldest(self.url)
-        if not waiting:
-            return False
-        body = f'{{"reports":[{",".join(line for _, _, line in waiting)}]}}'
-        answer = await self._post(control.REPORTS_PATH, body)
-        if answer is None:
-            return False
-        try:
-            verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
-        except ValidationError:
-            return False
-        await self._outbox.forget([place for place, id_, _ in waiting if id_ in verdicts])
-        return bool(verdicts)
+    async def deliver(self) -> None:
+        """Send what is on disk, and forget what was taken. Raises StoreError."""
+        while len(self._outbox):
+            waiting = await self._outbox.oldest(self.url)
+            if waiting is None:
+                return
+            answer = await self._post(control.REPORTS_PATH, f'{{"reports":[{waiting.lines}]}}')
+            if answer is None:
+                return
+            try:
+                verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
+            except ValidationError:
+                return
+            gone = await self._outbox.forget(self.url, waiting.last, verdicts)
+            if waiting.number < REPORTS_MAX or not gone:
+                return
 
 
 def _message(answer: httpx.Response) -> str:

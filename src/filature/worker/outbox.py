@@ -2,15 +2,39 @@
 
 import asyncio
 import contextlib
+import json
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from filature.errors import StoreError
 from filature.wire.control import REPORTS_MAX
 
 KEPT_MAX: Final = 1_000_000
 """Reports for a proxy that is away; above it new ones are dropped, and said so."""
+
+# One statement each, whatever the number of rows: the driver lets go of the interpreter once a row or statement
+# and has to ask for it back, against a busy loop.
+_INSERT: Final = (
+    "INSERT INTO reports (proxy, id, body) SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), "
+    "json_extract(value, '$[2]') FROM json_each(?) ORDER BY key"
+)
+_OLDEST: Final = (
+    "SELECT count(*), max(seq), group_concat(body, ',') FROM "
+    "(SELECT seq, body FROM reports WHERE proxy = ? ORDER BY seq LIMIT ?)"
+)
+_FORGET: Final = (
+    "DELETE FROM reports WHERE seq <= ? AND proxy = ? AND id IN (SELECT value FROM json_each(?))"
+)
+
+
+class Delivery(NamedTuple):
+    """The oldest reports for a proxy: how many, the last one's place, and all of them as JSON, parted by commas."""
+
+    number: int
+    last: int
+    lines: str
 
 
 class Outbox:
@@ -22,8 +46,9 @@ class Outbox:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fresh: list[tuple[str, str, str]] = []
-        self._writing = asyncio.Lock()
-        self._count = 0
+        self._using = asyncio.Lock()  # the connection, which goes from thread to thread
+        self._connection: sqlite3.Connection | None = None
+        self._count = 0  # with those that are not written yet
         self.dropped = 0
 
     async def open(self) -> None:
@@ -34,64 +59,94 @@ class Outbox:
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"The outbox {self._path} cannot be used: {error}") from None
 
-    def _prepare(self) -> None:
-        with contextlib.closing(self._connect()) as connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS reports (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
-                "proxy TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL)"
-            )
-            connection.commit()
-            (self._count,) = connection.execute("SELECT count(*) FROM reports").fetchone()
-        self._path.chmod(0o600)
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=5)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
+    async def close(self) -> None:
+        """``flush`` first."""
+        async with self._using:
+            await asyncio.to_thread(self._disconnect)
 
     def __len__(self) -> int:
-        return self._count + len(self._fresh)
+        return self._count
 
     def add(self, proxy: str, id_: str, line: str) -> None:
         """``line`` is the report as JSON."""
-        if len(self) >= KEPT_MAX:
+        if self._count >= KEPT_MAX:
             self.dropped += 1
             return
+        self._count += 1
         self._fresh.append((proxy, id_, line))
 
     async def flush(self) -> None:
         """Write what was added since. Raises StoreError; then it is kept, and written at the next call."""
         if not self._fresh:
             return
-        async with self._writing:
+        async with self._using:
             fresh, self._fresh = self._fresh, []
             try:
-                await asyncio.to_thread(self._insert, fresh)
+                await asyncio.to_thread(self._run, _INSERT, json.dumps(fresh))
             except sqlite3.Error as error:
                 self._fresh = fresh + self._fresh
                 raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
-            self._count += len(fresh)
 
-    async def oldest(self, proxy: str) -> list[tuple[int, str, str]]:
-        """The next to deliver to a proxy: the place, id and JSON of each."""
-        async with self._writing:
-            return await asyncio.to_thread(self._select, proxy)
+    async def oldest(self, proxy: str) -> Delivery | None:
+        """The next to deliver to a proxy. Raises StoreError."""
+        async with self._using:
+            try:
+                row = await asyncio.to_thread(self._first_row, _OLDEST, proxy, REPORTS_MAX)
+            except sqlite3.Error as error:
+                raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
+        return Delivery(*row) if row[0] else None
 
-    async def forget(self, places: list[int]) -> None:
-        async with self._writing:
-            await asyncio.to_thread(self._delete, places)
-            self._count -= len(places)
+    async def forget(self, proxy: str, last: int, ids: Iterable[str]) -> int:
+        """Those with ``ids`` up to the place ``last`` were dealt with; how many there were. Raises StoreError."""
+        async with self._using:
+            try:
+                gone = await asyncio.to_thread(
+                    self._run, _FORGET, last, proxy, json.dumps(list(ids))
+                )
+            except sqlite3.Error as error:
+                raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
+            self._count -= gone
+            return gone
 
-    def _insert(self, rows: list[tuple[str, str, str]]) -> None:
-        with contextlib.closing(self._connect()) as connection, connection:
-            connection.executemany("INSERT INTO reports (proxy, id, body) VALUES (?, ?, ?)", rows)
+    # in a thread
 
-    def _select(self, proxy: str) -> list[tuple[int, str, str]]:
-        query = "SELECT seq, id, body FROM reports WHERE proxy = ? ORDER BY seq LIMIT ?"
-        with contextlib.closing(self._connect()) as connection:
-            return connection.execute(query, (proxy, REPORTS_MAX)).fetchall()
+    def _prepare(self) -> None:
+        connection = self._connect()
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS reports (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "proxy TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL)"
+        )
+        (self._count,) = connection.execute("SELECT count(*) FROM reports").fetchone()
+        self._path.chmod(0o600)
 
-    def _delete(self, places: list[int]) -> None:
-        with contextlib.closing(self._connect()) as connection, connection:
-            connection.executemany("DELETE FROM reports WHERE seq = ?", [(seq,) for seq in places])
+    def _connect(self) -> sqlite3.Connection:
+        """Kept open: the last connection that closes writes the whole log back, and waits for the disk."""
+        if self._connection is None:
+            connection = sqlite3.connect(
+                self._path, timeout=5, isolation_level=None, check_same_thread=False
+            )
+            self._connection = connection
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _run(self, statement: str, *values: object) -> int:
+        """How many rows it changed."""
+        try:
+            return self._connect().execute(statement, values).rowcount
+        except sqlite3.Error:
+            self._disconnect()
+            raise
+
+    def _first_row(self, query: str, *values: object) -> Any:
+        try:
+            return self._connect().execute(query, values).fetchone()
+        except sqlite3.Error:
+            self._disconnect()
+            raise

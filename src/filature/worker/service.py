@@ -60,7 +60,8 @@ class WorkerService:
         self._report = report
         self._has_room = has_room
         self._counting = Counting(engines, limits)
-        self._unannounced: list[tuple[float, DownstreamConnection, Exchange]] = []
+        # by when the latest answer on each is to begin, in that order; exchanges are not kept alive for it
+        self._unannounced: dict[DownstreamConnection, float] = {}
         self.name = ""
         self.coefficient = 0
         """The least that a ticket promises."""
@@ -110,7 +111,8 @@ class WorkerService:
         )
         grant = TicketGrant(ticket, engines, self._report)
         exchange = Exchange(self._plane, connection, head, request, record, b"", grant)
-        self._unannounced.append((self._plane.clock.now + SIGN_AFTER_S, connection, exchange))
+        self._unannounced.pop(connection, None)
+        self._unannounced[connection] = self._plane.clock.now + SIGN_AFTER_S
         exchange.start()
 
     def _count(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
@@ -126,13 +128,15 @@ class WorkerService:
 
     def give_signs(self, now: float) -> None:
         """Announce the answers that are still to begin; to be called at each tick."""
-        unannounced = self._unannounced
-        if not unannounced or unannounced[0][0] > now:
-            return
-        due = [each for each in unannounced if each[0] <= now]
-        del unannounced[: len(due)]
-        for _, connection, exchange in due:
-            if connection.exchange is exchange and exchange.is_unsent:
+        due: list[DownstreamConnection] = []
+        for connection, until in self._unannounced.items():
+            if until > now:
+                break
+            due.append(connection)
+        for connection in due:
+            del self._unannounced[connection]
+            exchange = connection.exchange
+            if isinstance(exchange, Exchange) and exchange.is_unsent:
                 connection.write(SIGN)
 
     def refuse(

@@ -1,6 +1,10 @@
 """Reports on disk: kept in order, by proxy, until they are forgotten, across restarts."""
 
+import contextlib
+import json
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,65 +17,89 @@ from filature.worker.outbox import Outbox
 A, B = "https://a.example", "https://b.example"
 
 
-async def opened(path: Path) -> Outbox:
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Outbox]:
     outbox = Outbox(path / "worker" / "outbox.db")
     await outbox.open()
-    return outbox
+    yield outbox
+    await outbox.close()
+
+
+def report(number: int) -> str:
+    """With all that JSON and SQL may stumble over."""
+    return json.dumps({"id": f"r{number}", "text": "a'\"\\,é\u2028\ud800"})
+
+
+async def waiting(outbox: Outbox, proxy: str) -> list[str]:
+    delivery = await outbox.oldest(proxy)
+    if delivery is None:
+        return []
+    reports = json.loads(f"[{delivery.lines}]")
+    assert len(reports) == delivery.number
+    assert reports == [json.loads(report(int(each["id"][1:]))) for each in reports]
+    return [each["id"] for each in reports]
 
 
 async def test_reports_are_kept_by_proxy_and_in_order_until_they_are_forgotten(
     tmp_path: Path,
 ) -> None:
-    outbox = await opened(tmp_path)
-    for number in range(5):
-        outbox.add(A if number % 2 == 0 else B, f"r{number}", f'{{"id":"r{number}"}}')
-    assert await outbox.oldest(A) == [], "what is not written is not delivered"
-    await outbox.flush()
-    rows = await outbox.oldest(A)
-    assert [id_ for _, id_, _ in rows] == ["r0", "r2", "r4"]
-    await outbox.forget([place for place, id_, _ in rows if id_ != "r2"])
-    again = await opened(tmp_path)
-    assert [line for _, _, line in await again.oldest(A)] == ['{"id":"r2"}']
-    assert [id_ for _, id_, _ in await again.oldest(B)] == ["r1", "r3"]
-    assert len(again) == 3
+    async with opened(tmp_path) as outbox:
+        for number in range(5):
+            outbox.add(A if number % 2 == 0 else B, f"r{number}", report(number))
+        assert await waiting(outbox, A) == [], "what is not written is not delivered"
+        await outbox.flush()
+        assert await waiting(outbox, A) == ["r0", "r2", "r4"]
+        delivery = await outbox.oldest(A)
+        assert delivery is not None
+        outbox.add(A, "r0", report(0))  # made since, of the same request
+        await outbox.flush()
+        assert await outbox.forget(A, delivery.last, ["r0", "r4", "r1", "unknown"]) == 2
+        assert len(outbox) == 4
+    async with opened(tmp_path) as again:
+        assert await waiting(again, A) == ["r2", "r0"]
+        assert await waiting(again, B) == ["r1", "r3"]
+        assert len(again) == 4
 
 
 async def test_a_delivery_is_bounded(tmp_path: Path) -> None:
-    outbox = await opened(tmp_path)
-    for number in range(REPORTS_MAX + 10):
-        outbox.add(A, f"r{number}", "{}")
-    await outbox.flush()
-    assert len(await outbox.oldest(A)) == REPORTS_MAX
+    async with opened(tmp_path) as outbox:
+        for number in range(REPORTS_MAX + 10):
+            outbox.add(A, f"r{number}", report(number))
+        await outbox.flush()
+        assert await waiting(outbox, A) == [f"r{number}" for number in range(REPORTS_MAX)]
 
 
 async def test_above_the_bound_new_ones_are_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KEPT_MAX", 2)
-    outbox = await opened(tmp_path)
-    for number in range(3):
-        outbox.add(A, f"r{number}", "{}")
-    assert (len(outbox), outbox.dropped) == (2, 1)
+    async with opened(tmp_path) as outbox:
+        for number in range(3):
+            outbox.add(A, f"r{number}", report(number))
+        assert (len(outbox), outbox.dropped) == (2, 1)
 
 
 async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) -> None:
-    outbox = await opened(tmp_path)
-    path = tmp_path / "worker" / "outbox.db"
-    with sqlite3.connect(path) as other:
-        other.execute("ALTER TABLE reports RENAME TO away")
-    other.close()
-    outbox.add(A, "r", "{}")
-    with pytest.raises(StoreError):
+    async with opened(tmp_path) as outbox:
+        path = tmp_path / "worker" / "outbox.db"
+        rename(path, "reports", "away")
+        outbox.add(A, "r1", report(1))
+        for attempt in (outbox.flush(), outbox.oldest(A), outbox.forget(A, 9, ["r1"])):
+            with pytest.raises(StoreError, match="outbox"):
+                await attempt
+        assert len(outbox) == 1
+        rename(path, "away", "reports")
         await outbox.flush()
-    assert len(outbox) == 1
-    with sqlite3.connect(path) as other:
-        other.execute("ALTER TABLE away RENAME TO reports")
-    other.close()
-    await outbox.flush()
-    assert [id_ for _, id_, _ in await outbox.oldest(A)] == ["r"]
+        assert await waiting(outbox, A) == ["r1"]
+
+
+def rename(path: Path, name: str, new: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"ALTER TABLE {name} RENAME TO {new}")
 
 
 async def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     (tmp_path / "worker").write_text("")
     with pytest.raises(StoreError, match="outbox"):
-        await opened(tmp_path)
+        async with opened(tmp_path):
+            raise AssertionError
