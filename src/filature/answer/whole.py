@@ -170,8 +170,9 @@ class DocumentWriter:
         return self._pass_through(rest)
 
     def _give_up(self, rest: bytes) -> bytes:
+        if not self.garbage:
+            self.unprocessed_bytes -= len(rest) - len(rest.lstrip(_SPACE))  # which parts documents
         self.garbage = True
-        self.unprocessed_bytes -= len(rest) - len(rest.lstrip(_SPACE))  # which parts documents
         return self._pass_through(rest)
 
     def _pass_through(self, data: bytes) -> bytes:

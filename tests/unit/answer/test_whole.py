@@ -121,7 +121,9 @@ class TestHalfDocuments:
         answer.finish(False)
         assert answer.verdict(False) == COMPLETED
 
-    @pytest.mark.parametrize("body", [b"<html>oops</html>", b"Internal Server Error", b"{]", b"}"])
+    @pytest.mark.parametrize(
+        "body", [b"<html>oops</html>", b"Server Error", b"{]", b"}", b"\x00 }"]
+    )
     def test_what_is_not_json_passes(self, body: bytes) -> None:
         answer = postprocessor(STRIPPED)
         assert answer.feed(body) + answer.finish(True) == body
