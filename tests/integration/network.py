@@ -112,7 +112,11 @@ class Fake:
         self.token = token
         self.said = said
         self.instance = "0123456789abcdef"
+        self.hello = b""
+        """As it was sent."""
         self.requests = 0
+        self.heard = b""
+        """All that came down its connections."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -124,7 +128,8 @@ class Fake:
             "capacity": 8,
         }
         auth = f"Authorization: Bearer {fake.token}\r\n"
-        answer = await net.chain.ask(post(standing, control.HELLO_PATH, headers=auth))
+        fake.hello = post(standing, control.HELLO_PATH, headers=auth)
+        answer = await net.chain.ask(fake.hello)
         assert answer.status == 200, answer.body
         for _ in range(3):
             fake._tasks.append(asyncio.create_task(fake._tunnel()))
@@ -147,8 +152,9 @@ class Fake:
         writer.write(self.upgrade())
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         try:
-            while await reader.read(65536):
+            while data := await reader.read(65536):
                 self.requests += 1
+                self.heard += data
                 writer.write(self.said)
         finally:
             writer.close()

@@ -226,19 +226,54 @@ async def test_a_rolling_restart_of_ten_workers_fails_no_request() -> None:
         assert len(net.chain.proxy.workers.list()) == 10
 
 
-async def test_idle_strangers_change_nothing_for_others() -> None:
-    """Connections at the workers' routes that never become anything; what bounds them bounds clients', too."""
-    async with network(RawEngine(says(HI)), head_s=1.0) as net:
-        strangers = []
-        for number in range(500):
-            _, writer = await asyncio.open_connection("127.0.0.1", net.chain.proxy.port)
-            if number % 2:
-                writer.write(f"GET {control.TUNNEL_PATH} HTTP/1.1\r\nHost: x\r\n".encode())
-            strangers.append(writer)
-        for _ in range(5):
+# the same bytes again
+
+
+async def test_a_hello_said_again_changes_nothing() -> None:
+    async with network() as net:
+        fake = await Fake.join(net, "gpu", coefficient=1000)
+        (worker,) = net.chain.proxy.workers.list()
+        for _ in range(3):
+            assert (await net.chain.ask(fake.hello)).status == 200
+        assert net.chain.proxy.workers.list() == [worker]
+        assert worker.pool.idle_connections == 3
+        await fake.close()
+
+
+async def test_a_process_that_was_replaced_is_not_let_in_again() -> None:
+    """Neither it nor whoever has its hello puts out the one that took its place, nor harms another worker."""
+    engine = RawEngine(says(HI))
+    async with network(engine) as net:
+        fake = await Fake.join(net, "gpu", coefficient=1000)
+        await fake.close()
+        await net.join("gpu", engine)  # with the same token
+        workers = net.chain.proxy.workers.list()
+        for _ in range(3):
+            refused = await net.chain.ask(fake.hello)
+            assert (refused.status, refused.json["error"]["code"]) == (409, "worker_replaced")
+            tunnel = await net.chain.connect()
+            tunnel.send(fake.upgrade())
+            head = await tunnel.head()
+            assert b" 409 " in head or await tunnel.eof() == b"", "refused, or closed at once"
             assert (await net.chain.ask(post(CHAT))).status == 200
-        async with asyncio.timeout(10):
-            while len(net.chain.proxy.downstream.connections) > 1:
-                await asyncio.sleep(0.05)
-        for writer in strangers:
-            writer.close()
+        assert net.chain.proxy.workers.list() == workers
+        assert [worker.state for worker in workers] == ["ready", "ready"]
+        await net.leave("gpu")
+        workers[-1].lease_until -= LEASE_S + 1
+        async with asyncio.timeout(5):
+            while len(net.chain.proxy.workers.list()) > 1:
+                await asyncio.sleep(0.01)
+        assert (await net.chain.ask(fake.hello)).status == 200, "there is no other any more"
+
+
+async def test_an_old_process_that_ends_while_the_new_one_is_here_takes_nothing_from_it() -> None:
+    engine = RawEngine(says(HI))
+    async with network() as net:
+        old = await net.join("gpu", engine)
+        await net.join("gpu", engine)
+        await old.drain()
+        await old.links[0].tell()
+        (worker,) = net.chain.proxy.workers.list()
+        assert worker.instance == net.workers["gpu"].instance
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        await old.close()

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from tests.integration.harness import Answer, Client
@@ -13,7 +12,8 @@ from tests.money.network import Network
 from tests.money.process import Filature
 from tests.money.test_kills import stored_charges
 
-CREDIT: Final = 1000
+CREDIT: Final = 1000 * 10**9
+"""Nano-credits of the customer."""
 PAUSE_S: Final = 0.2
 """After a refusal, as a client should."""
 PATIENCE_S: Final = 120.0
@@ -71,7 +71,7 @@ def request_of(secret: str, tokens: int, *, stream: bool, prompt: str = "Tell of
 
 
 class Load:
-    """Clients at work, until told to stop. Every other request is streamed; no two are alike."""
+    """Clients at work, until told to stop. Half of the requests are streamed; no two are alike."""
 
     def __init__(self, connect: Connect, secret: str, *, tokens: int, clients: int) -> None:
         self.seen = Seen()
@@ -86,7 +86,7 @@ class Load:
         turn = number
         while not self._over.is_set():
             turn += 1
-            stream, prompt = turn % 2 == 0, f"Client {number}, question {turn}."
+            stream, prompt = turn // 2 % 2 == 0, f"Client {number}, question {turn}."
             client = await self._connect()
             client.wait_s = PATIENCE_S
             client.send(request_of(self._secret, self._tokens, stream=stream, prompt=prompt))
@@ -152,8 +152,7 @@ async def judge(net: Network, connect: Connect, secret: str, seen: Seen) -> None
     assert {outcomes[name] for name in seen.told} <= {"completed"}
     assert {outcomes[name] for name in seen.broken} <= FREE
     assert {outcomes[name] for name in seen.refused if name in outcomes} <= FREE
-    url = f"sqlite:///{Path(net.place.settings['data_dir']) / 'filature.db'}"
-    charges = await asyncio.to_thread(stored_charges, url)
+    charges = await asyncio.to_thread(stored_charges, net.database)
     assert len({charge.id for charge in charges}) == len(charges), "charged twice"
     assert {str(charge.id): charge.amount for charge in charges} == seen.told
     client = await connect()
@@ -161,4 +160,4 @@ async def judge(net: Network, connect: Connect, secret: str, seen: Seen) -> None
     shown = (await client.answer()).json
     client.leave()
     assert shown["held_nano"] == 0
-    assert shown["balance_nano"] == CREDIT * 10**9 - sum(seen.told.values())
+    assert shown["balance_nano"] == CREDIT - sum(seen.told.values())

@@ -11,6 +11,13 @@ from typing import Any, Final
 
 from tests.money.process import WAIT_S, Filature, Installation, environment
 
+from filature.ledger.accounts import client_account
+from filature.ledger.commands import OpenAccount, TopUp
+from filature.proxy.settings import DATABASE_FILE
+from filature.store.keys import KeyLimits
+from filature.store.store import Store
+from filature.units import Nano, TransferId
+
 DELIVERED_S: Final = 30.0
 Prepare = Callable[[], None]
 """Runs first in a new process."""
@@ -41,6 +48,7 @@ class Network:
             taken.bind(("127.0.0.1", 0))
             self.port: int = taken.getsockname()[1]
         self.tokens: dict[str, str] = {}
+        self._logged: dict[str, int] = {}
 
     async def proxy(self) -> Filature:
         words = ("proxy", "--host", self.host, "--port", str(self.port), "--admin-port", "0")
@@ -55,6 +63,7 @@ class Network:
         words = ("--proxy", f"http://{self.host}:{self.port}", "--token", self.tokens[name])
         here = ("--engine", engine_url or self.engine_url, "--data-dir", str(place))
         with (self.directory / f"{name}.log").open("ab") as log:
+            self._logged[name] = log.tell()
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "filature.cli.main", "worker", *words, *here, *more),
                 stdout=log,
@@ -66,14 +75,34 @@ class Network:
     async def make_token(self, name: str = "gpu") -> None:
         self.tokens[name] = (await self.place.ask("worker-token", "create", name))["secret"]
 
+    async def stock(self, credit: int, *workers: str) -> str:
+        """What commands would make before there is a proxy, in less time: tokens, and a customer, whose key it is."""
+        self.data_dir.mkdir(mode=0o700)
+        store = await Store.open(self.database)
+        account = client_account("alice")
+        await store.ledger.run(OpenAccount(account))
+        await store.ledger.run(TopUp(TransferId("first"), account, Nano(credit), 1))
+        secret, _ = await store.keys.create(account, "test", KeyLimits())
+        for name in workers:
+            self.tokens[name], _ = await store.worker_tokens.create(name, None)
+        await store.close()
+        return secret
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.place.settings["data_dir"])
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
     async def joined(self, *names: str) -> None:
-        """Wait until each of the workers can be sent requests."""
+        """Wait until the latest process of each of the workers says so."""
         async with asyncio.timeout(WAIT_S):
-            while True:
-                told = (await self.place.ask("worker", "list"))["data"]
-                if set(names) <= {each["name"] for each in told if each["state"] == "ready"}:
-                    return
-                await asyncio.sleep(0.1)
+            for name in names:
+                log = self.directory / f"{name}.log"
+                while b"joined " not in log.read_bytes()[self._logged[name] :]:
+                    await asyncio.sleep(0.05)
 
     async def usage(self, *options: str) -> list[dict[str, Any]]:
         """The usage records that are stored."""

@@ -31,8 +31,7 @@ async def test_an_engine_that_ends_and_comes_back(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
     running = await engine(tmp_path, port)
     net = Network(tmp_path, running.url)
-    secret = await net.place.customer(str(CREDIT))
-    await net.make_token()
+    secret = await net.stock(CREDIT, "gpu")
     proxy = await net.proxy()
     worker = await net.worker()
     try:

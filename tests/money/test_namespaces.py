@@ -72,8 +72,7 @@ async def apart(directory: Path, nat: Namespaces) -> AsyncIterator[Apart]:
             proxy_side=nat.enter_operator,
             worker_side=nat.enter_owner,
         )
-        secret = await net.place.customer(str(CREDIT))
-        await net.make_token()
+        secret = await net.stock(CREDIT, "gpu")
         proxy = await net.proxy()
         worker = await net.worker()
         try:

@@ -21,6 +21,8 @@ HEARTBEAT_S: Final = 5.0
 LEASE_S: Final = 3 * HEARTBEAT_S
 """After a worker's last heartbeat: three missed ones end it."""
 WORKERS_MAX: Final = 10_000
+REPLACED_MAX: Final = 8
+"""Earlier processes of a worker that are remembered, and not let in again while the present one is here."""
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Worker:
         "instance",
         "joined_ms",
         "lease_until",
+        "replaced",
         "token",
         "told",
         "version",
@@ -48,6 +51,8 @@ class Worker:
         self.version = standing.version
         self.joined_ms = joined_ms
         self.lease_until = 0.0
+        self.replaced: tuple[str, ...] = ()
+        """The processes whose place it took, the latest last."""
         self.draining = False
         self.told: list[ModelOffered] = []
         """As it offered them, those that it may serve."""
@@ -135,7 +140,12 @@ class Workers:
     def hello(self, token: WorkerToken, standing: Standing) -> Welcome:
         """A worker's process begins, in place of an earlier one of the same name. Raises Conflict."""
         before = self._workers.get(token.worker)
+        replaced: tuple[str, ...] = ()
         if before is not None and before.instance != standing.instance:
+            if standing.instance in before.replaced:
+                text = f"Another process has taken the place of this one as {token.worker}."
+                raise Conflict(text, code="worker_replaced")
+            replaced = (*before.replaced, before.instance)[-REPLACED_MAX:]
             self._remove(before, "was started anew")
             before = None
         if before is None:
@@ -147,6 +157,7 @@ class Workers:
             if self.auditor is not None:
                 engine.watch = self.auditor.watch(token.worker)
             before = Worker(token, engine, standing, self._wall_ms())
+            before.replaced = replaced
             self._workers[token.worker] = before
             self._engines.engines.append(engine)
             self._metrics.know_engine(token.worker)

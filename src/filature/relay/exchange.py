@@ -43,7 +43,7 @@ from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
-from filature.wire.engine_errors import EngineMessage, read_error, read_error_body
+from filature.wire.engine_errors import EngineMessage, failure_text, read_error, read_error_body
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
@@ -321,9 +321,7 @@ class Exchange(ClientSide):
     def _on_refusal(self) -> None:
         """The engine answered with a status other than 200."""
         told, status = read_error_body(b"".join(self._collected)), self._status
-        text = f"The engine answered {status}: {told.message}"
-        if self._tried[-1].is_remote and told.message:
-            text = told.message  # a worker's words, which are ours
+        text = failure_text(told, status, of_worker=self._tried[-1].is_remote)
         self._on_told(told, status, EngineFailed(text))
 
     def _on_told(self, told: EngineMessage, status: int, failed: EngineFailed) -> None:

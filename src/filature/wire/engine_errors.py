@@ -13,6 +13,9 @@ _CONTEXT_EXCEEDED: Final = re.compile(
 )
 """vLLM and SGLang say it in the message alone, with the status as ``code``."""
 
+_ABOUT_THE_KEY: Final = (401, 403, 407)
+"""Judgements of the key by which an engine is called: what it says of that is no client's to read."""
+
 
 class EngineMessage(NamedTuple):
     """The members of an OpenAI error, ``code`` as a string as the API has it."""
@@ -31,6 +34,17 @@ def read_error_body(body: bytes) -> EngineMessage:
     except orjson.JSONDecodeError:
         return EngineMessage(body.decode("utf-8", "replace").strip()[:MESSAGE_CHARS_MAX])
     return read_error(parsed)
+
+
+def failure_text(told: EngineMessage, status: int, *, of_worker: bool) -> str:
+    """What a client is told of an engine that answered so. A worker's words are ours, and stand alone."""
+    if status in _ABOUT_THE_KEY:
+        return f"The engine answered {status}."
+    return (
+        told.message
+        if of_worker and told.message
+        else f"The engine answered {status}: {told.message}"
+    )
 
 
 def read_error(parsed: Any) -> EngineMessage:
