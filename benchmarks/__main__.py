@@ -22,6 +22,7 @@ _PARTS = (
     shapes.LATENCY.name,
     shapes.IDLE.name,
     "hop",
+    "routing",
     "postprocessor",
     "ledger",
 )
@@ -130,6 +131,11 @@ def _parts(
 
         return ledger.rows(1000) if options.quick else ledger.rows()
 
+    def routing_alone() -> tuple[list[report.Row], list[str]]:
+        from benchmarks import routing  # noqa: PLC0415 - as above
+
+        return routing.rows(1000) if options.quick else routing.rows(), []
+
     for shape in shapes.CPU_SHAPES:
         if not (options.quick and shape.load["connections"] > 300):
             yield shape.name, of(shape, report.cpu_rows, names)
@@ -142,13 +148,15 @@ def _parts(
         rows: list[report.Row] = []
         notes: list[str] = []
         for shape in shapes.HOP_SHAPES:
-            turns = measure.run_shape(shape, ["filature", "hop"], effort, _say)
+            names = [name for hop, alone in shapes.HOPS for name in (alone, hop)]
+            turns = measure.run_shape(shape, names, effort, _say)
             rows += report.hop_rows(turns)
             notes += turns.notes
         return rows, notes
 
     if not options.without_filature:
         yield "hop", hop
+    yield "routing", routing_alone
     yield "postprocessor", postprocessor_alone
     yield "ledger", ledger_alone
 

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import socket
+import ssl
 import sys
 import time
 from array import array
@@ -44,14 +45,15 @@ class Load:
 
     ``relay_pids`` are the processes measured; ``own_pids`` engine and others that share the generator's core.
     Clients send again as soon as an answer is whole, or with ``per_s`` so many requests a second in all.
-    Their first requests are spread over ``spread_s``. ``vary`` gives requests prompts of different lengths.
-    ``idle`` waits for ``warm_s`` and takes memory instead.
+    With ``tls`` they speak it. Their first requests are spread over ``spread_s``. ``vary`` gives requests prompts of
+    different lengths. ``idle`` waits for ``warm_s`` and takes memory instead.
     """
 
     host: str
     port: int
     connections: int
     stream: bool
+    tls: bool = False
     include_usage: bool = False
     vary: bool = False
     stamped: bool = False
@@ -87,6 +89,14 @@ class Measured:
     relay_pss_bytes: int = 0
 
 
+def trusting() -> ssl.SSLContext:
+    """A client's context that takes any certificate: whom it reaches was started here."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Fleet:
     """All clients of one run and what they counted."""
 
@@ -112,6 +122,7 @@ class Fleet:
         ]
         self._turn = 0
         self.waiting: deque[Client] = deque()
+        self.tls = trusting() if load.tls else None
         self._due, self._ticked = 0.0, asyncio.get_running_loop().time()
 
     def tick(self) -> None:
@@ -327,7 +338,9 @@ async def _connect_one(fleet: Fleet) -> Client:
         stamped.attach(delays.StampedSocket(loop, sock, stamped.stamped_received))
         return stamped
     kind = StreamClient if load.stream else UnaryClient
-    _transport, client = await loop.create_connection(lambda: kind(fleet), load.host, load.port)
+    _transport, client = await loop.create_connection(
+        lambda: kind(fleet), load.host, load.port, ssl=fleet.tls
+    )
     return client
 
 

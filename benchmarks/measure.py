@@ -94,6 +94,7 @@ def run_shape(
                 load = Load(
                     host="127.0.0.1",
                     port=relay.port,
+                    tls=relay.tls,
                     warm_s=effort.warm_s,
                     seconds=effort.seconds,
                     events_per_answer=shape.engine.events,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks.engine import EngineOptions
-from benchmarks.generator import Load, Measured
+from benchmarks.generator import Load, Measured, trusting
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30.0
@@ -115,16 +115,17 @@ def free_port() -> int:
 
 
 def wait_until_ready(
-    child: "subprocess.Popen[bytes]", port: int, *, path: str, timeout_s: float
+    child: "subprocess.Popen[bytes]", port: int, *, path: str, timeout_s: float, tls: bool = False
 ) -> None:
     """Returns once ``path`` answers 200; raises StartFailed when the child ends or time runs out."""
     deadline = time.monotonic() + timeout_s
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}"
     while time.monotonic() < deadline:
         if child.poll() is not None:
             msg = f"{child.args!r} ended with status {child.returncode} before it listened"
             raise StartFailed(msg)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2, context=trusting()) as answer:
                 answer.read()
                 return
         except (OSError, urllib.error.URLError):

@@ -40,6 +40,11 @@ class Relay:
     port: int
     pids: tuple[int, ...]
 
+    @property
+    def tls(self) -> bool:
+        """Whether its clients speak TLS."""
+        return self.name.endswith("-tls")
+
 
 Start = Callable[[int, int | None], AbstractContextManager[Relay]]
 """Starts a relay in front of an engine's port, on a core."""
@@ -114,59 +119,80 @@ def nginx(engine_port: int, core: int | None) -> Iterator[Relay]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _removed(folder: str) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+CERTIFICATE = ROOT / "tests" / "data" / "tls" / "cert.pem"
+_TLS = ["--tls-cert", str(CERTIFICATE), "--tls-key", str(CERTIFICATE.with_name("key.pem"))]
+"""Self-signed, of the tests; on an elliptic curve, as most are."""
 
 
-@contextlib.contextmanager
-def filature(engine_port: int, core: int | None) -> Iterator[Relay]:
+def filature(engine_port: int, core: int | None) -> AbstractContextManager[Relay]:
     """``filature up`` with one static engine, metering, cost and ledger on."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    program = _program()
-    port, admin_port = free_port(), free_port()
-    command = [
-        str(program),
-        "up",
-        "--engine",
-        f"http://127.0.0.1:{engine_port}",
-        "--port",
-        str(port),
-        "--admin-port",
-        str(admin_port),
-    ]
-    log = BUILD / "filature.log"
-    # the ledger is on; when the demo account would run dry is not what is measured
-    data = tempfile.mkdtemp(prefix="filature-bench-")
-    env = {**os.environ, "FILATURE_DATA_DIR": data, "FILATURE_DEMO_CREDIT": "1000000"}
-    with _removed(data), running(command, core=core, log=log, env=env) as child:
-        wait_until_ready(child, port, path="/ready", timeout_s=START_TIMEOUT_S)
-        time.sleep(0.5)  # its first questions to the engine are not part of the load
-        yield Relay("filature", port, (child.pid,))
+    return _alone("filature", engine_port, core, tls=False)
+
+
+def filature_tls(engine_port: int, core: int | None) -> AbstractContextManager[Relay]:
+    """The same, which serves its clients https."""
+    return _alone("filature-tls", engine_port, core, tls=True)
+
+
+def hop(engine_port: int, core: int | None) -> AbstractContextManager[Relay]:
+    """``filature proxy`` and ``filature worker`` on one core, without TLS; what both take is counted."""
+    return _hop("hop", engine_port, core, tls=False)
+
+
+def hop_tls(engine_port: int, core: int | None) -> AbstractContextManager[Relay]:
+    """The same with TLS on the tunnel, and for the clients, who come to the same port."""
+    return _hop("hop-tls", engine_port, core, tls=True)
 
 
 @contextlib.contextmanager
-def hop(engine_port: int, core: int | None) -> Iterator[Relay]:
-    """``filature proxy`` and ``filature worker`` on one core, without TLS; what both take is counted."""
+def _alone(name: str, engine_port: int, core: int | None, *, tls: bool) -> Iterator[Relay]:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    port, admin_port = free_port(), free_port()
+    command = [str(_program()), "up", "--engine", f"http://127.0.0.1:{engine_port}"]
+    command += ["--port", str(port), "--admin-port", str(admin_port), *(_TLS if tls else ())]
+    log = BUILD / f"{name}.log"
+    with _environment() as env, running(command, core=core, log=log, env=env) as child:
+        wait_until_ready(child, port, path="/ready", timeout_s=START_TIMEOUT_S, tls=tls)
+        time.sleep(0.5)  # its first questions to the engine are not part of the load
+        yield Relay(name, port, (child.pid,))
+
+
+@contextlib.contextmanager
+def _hop(name: str, engine_port: int, core: int | None, *, tls: bool) -> Iterator[Relay]:
     BUILD.mkdir(parents=True, exist_ok=True)
     program, port, admin_port = str(_program()), free_port(), free_port()
-    data = tempfile.mkdtemp(prefix="filature-bench-")
-    env = {**os.environ, "FILATURE_DATA_DIR": data, "FILATURE_DEMO_CREDIT": "1000000"}
     proxy = [program, "proxy", "--port", str(port), "--admin-port", str(admin_port)]
-    with _removed(data), running(proxy, core=core, log=BUILD / "proxy.log", env=env) as serving:
-        wait_until_ready(serving, port, path="/health", timeout_s=START_TIMEOUT_S)
+    proxy += _TLS if tls else []
+    logs = BUILD / f"{name}-proxy.log", BUILD / f"{name}-worker.log"
+    with _environment() as env, running(proxy, core=core, log=logs[0], env=env) as serving:
+        wait_until_ready(serving, port, path="/health", timeout_s=START_TIMEOUT_S, tls=tls)
         token = [program, "worker-token", "create", "bench", "--json"]
         made = subprocess.run(token, env=env, capture_output=True, text=True, check=True)
-        worker = [program, "worker", "--proxy", f"http://127.0.0.1:{port}"]
+        url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
+        worker = [
+            program,
+            "worker",
+            "--proxy",
+            url,
+            *(["--proxy-ca", str(CERTIFICATE)] if tls else []),
+        ]
         worker += ["--token", json.loads(made.stdout)["secret"], "--max-requests", "4096"]
-        worker += ["--engine", f"http://127.0.0.1:{engine_port}", "--data-dir", data]
-        with running(worker, core=core, log=BUILD / "worker.log", env=env) as dialling:
-            wait_until_ready(dialling, port, path="/ready", timeout_s=START_TIMEOUT_S)
+        worker += ["--engine", f"http://127.0.0.1:{engine_port}"]
+        worker += ["--data-dir", env["FILATURE_DATA_DIR"]]
+        with running(worker, core=core, log=logs[1], env=env) as dialling:
+            wait_until_ready(dialling, port, path="/ready", timeout_s=START_TIMEOUT_S, tls=tls)
             time.sleep(1.0)  # as above, and for its tunnels
-            yield Relay("hop", port, (serving.pid, dialling.pid))
+            yield Relay(name, port, (serving.pid, dialling.pid))
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[dict[str, str]]:
+    """With a data directory of its own. When the demo account would run dry is not what is measured."""
+    data = tempfile.mkdtemp(prefix="filature-bench-")
+    try:
+        yield {**os.environ, "FILATURE_DATA_DIR": data, "FILATURE_DEMO_CREDIT": "1000000"}
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
 
 
 def _program() -> Path:
@@ -182,4 +208,11 @@ def pump(engine_port: int, core: int | None) -> Iterator[Relay]:
         yield Relay("pump", announced_port(child), (child.pid,))
 
 
-RELAYS: dict[str, Start] = {"nginx": nginx, "filature": filature, "hop": hop, "pump": pump}
+RELAYS: dict[str, Start] = {
+    "nginx": nginx,
+    "filature": filature,
+    "filature-tls": filature_tls,
+    "hop": hop,
+    "hop-tls": hop_tls,
+    "pump": pump,
+}

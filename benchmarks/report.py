@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from benchmarks.measure import Spread, Turns
 from benchmarks.shapes import (
     HOP_TARGET,
+    HOPS,
     IDLE,
     KIB_PER_STREAM_MAX,
     LATENCY_TARGETS,
@@ -118,21 +119,28 @@ def cpu_rows(turns: Turns) -> list[Row]:
 
 
 def hop_rows(turns: Turns) -> list[Row]:
-    """CPU time per unit of proxy and worker together, against the proxy with an engine of its own."""
+    """CPU time per unit of proxy and worker together, against the proxy with an engine of its own; both without TLS,
+    then both with it."""
     shape = turns.shape
-    ratio = turns.cpu_ratio("hop", "filature")
-    alone, both = (Spread.of(turns.cpu_us(name)).median for name in ("filature", "hop"))
-    return [
-        Row(
-            name=f"hop/{shape.name}",
-            figure=f"proxy and worker, CPU per {shape.unit}: {shape.title}",
-            target=_limit(HOP_TARGET),
-            measured=_ratio(ratio),
-            beside=f"{both:.1f} µs, the proxy alone {alone:.1f} µs",
-            value=ratio.median,
-            limit=HOP_TARGET.ratio_max,
+    rows = []
+    for hop, alone in HOPS:
+        ratio = turns.cpu_ratio(hop, alone)
+        theirs, both = (Spread.of(turns.cpu_us(name)).median for name in (alone, hop))
+        with_tls = hop.endswith("-tls")
+        target = None if with_tls else HOP_TARGET
+        rows.append(
+            Row(
+                name=f"{hop}/{shape.name}",
+                figure=f"proxy and worker, CPU per {shape.unit}: {shape.title}"
+                + (", TLS on the tunnel and for clients" if with_tls else ""),
+                target=_limit(target),
+                measured=_ratio(ratio),
+                beside=f"{both:.1f} µs, the proxy alone {theirs:.1f} µs",
+                value=ratio.median,
+                limit=None if target is None else target.ratio_max,
+            )
         )
-    ]
+    return rows
 
 
 def latency_rows(turns: Turns) -> list[Row]:

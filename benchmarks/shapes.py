@@ -107,6 +107,8 @@ CPU_SHAPES: Final = (
 HOP_SHAPES: Final = tuple(
     shape for shape in CPU_SHAPES if shape.name in ("stream-300", "continuous-300", "unary")
 )
+HOPS: Final = (("hop", "filature"), ("hop-tls", "filature-tls"))
+"""Relays with a worker, each beside the proxy alone that it is compared with."""
 HOP_TARGET: Final = Target(2.2)
 """Proxy and worker together, against the proxy alone."""
 

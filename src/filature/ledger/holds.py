@@ -1,13 +1,12 @@
 """Holds: money set aside for a request that runs, and how that ended. They live in memory only."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from filature.units import NANO_ZERO, AccountId, HoldId, Nano
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """An open hold: ``amount`` nano-credits of ``client`` that nothing else can use.
 
     Who will be paid is not known yet. ``fee_bp`` is the fee's share under which the request was
@@ -30,8 +29,7 @@ class HoldEnd(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class EndedHold:
+class EndedHold(NamedTuple):
     """A hold and its end. ``posted`` is what was charged of it; the rest was released."""
 
     hold: Hold

@@ -1,6 +1,5 @@
 """What comes of a command: an outcome, and the rows it leaves. Business outcomes are data, never exceptions."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -56,8 +55,7 @@ class BalanceChange(NamedTuple):
     held: int
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """The rows that a command leaves; each account is changed at most once.
 
     To be stored: ``account`` (opened, empty), ``transfer``, and of ``changes`` debits and credits.

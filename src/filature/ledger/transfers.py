@@ -1,7 +1,6 @@
 """Transfers: what moved, once, and never changes. Whether it may move is decided in ``decide_transfer.py``."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -43,8 +42,7 @@ class Leg(NamedTuple):
     amount: Nano
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """One row of the ledger. Amounts are nano-credits.
 
     Of a charge, ``debit`` gives ``amount``, of which ``fees`` gets ``fee`` and ``credit`` the

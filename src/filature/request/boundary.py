@@ -85,9 +85,9 @@ _TOOL_TYPES: Final = (None, "function", "custom")
 """Those that the client carries out itself."""
 _PLAIN_DATA: Final = re.compile(r"(?:data:[^,]{0,256},)?[A-Za-z0-9+/=_\s-]*")
 
+_NOT_PASSING: Final = COCOON_FIELDS | DROPPED_FIELDS | frozenset(REFUSED_FIELDS)
 _PASSING: Final = {
-    dialect: (rules.rules.keys() | ENGINE_FIELDS)
-    - (COCOON_FIELDS | DROPPED_FIELDS | REFUSED_FIELDS.keys())
+    dialect: (frozenset(rules.rules) | ENGINE_FIELDS) - _NOT_PASSING
     for dialect, rules in RULES.items()
 }
 """Fields that pass whatever their value is, but for schemas and prompts."""

@@ -20,7 +20,7 @@ INSTANCE_HEADER: Final = "x-filature-instance"
 """Which process of a worker a tunnel belongs to."""
 
 MODELS_MAX: Final = 1000
-REPORTS_MAX: Final = 256
+REPORTS_MAX: Final = 512
 """In one delivery."""
 CAPACITY_MAX: Final = 65_536
 COEFFICIENT_MAX: Final = 1_000_000

@@ -104,7 +104,7 @@ class Worker:
         heads = VaryingHeads(TICKET_HEADER, b"x-request-id")
         downstream = Downstream(service, self._clock, self._limits, heads)
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
-        link = ProxyLink(tunnels, service, self.outbox, token, tls, self.standing, self.room)
+        link = ProxyLink(tunnels, service, self.outbox, token, self.standing, self.room)
         alone = len(settings.proxies) == 1
         link.statements = StatementKeeper(settings.data_dir, url, alone=alone)
         return link

@@ -1,16 +1,17 @@
 """One proxy as the worker knows it: said hello to, told how things stand, dialled, delivered reports to."""
 
 import asyncio
+import json
 import logging
 import random
-import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
-import httpx
 from pydantic import ValidationError
 
 from filature.errors import StoreError
+from filature.relay.fetch import FetchError, fetch
+from filature.relay.upstream import Origin, UpstreamPool
 from filature.wire import control
 from filature.wire.control import REPORTS_MAX, Accepted, Standing, Welcome
 from filature.worker.outbox import Outbox
@@ -40,7 +41,6 @@ class ProxyLink:
         service: WorkerService,
         outbox: Outbox,
         token: str,
-        tls: ssl.SSLContext,
         stand: Callable[[], Standing],
         room: Callable[[], int],
     ) -> None:
@@ -56,13 +56,16 @@ class ProxyLink:
         self._room = room
         self._seen: int | None = None
         self._refused = ""
-        self._client = httpx.AsyncClient(
-            base_url=self.url,
-            headers={"authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(ANSWER_S),
-            verify=tls,
-            trust_env=False,
+        address, downstream = tunnels.address, tunnels.downstream
+        origin = Origin(address.host, address.port, address.tls)
+        self._pool = UpstreamPool(origin, downstream.clock, downstream.limits)
+        lines = (
+            f"host: {address.authority}",
+            f"authorization: Bearer {token}",
+            "accept: application/json",
+            "accept-encoding: identity",
         )
+        self._header_lines = "".join(f"{line}\r\n" for line in lines)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -73,7 +76,7 @@ class ProxyLink:
 
     async def close(self) -> None:
         await self.tunnels.close()
-        await self._client.aclose()
+        self._pool.close()
 
     # control
 
@@ -116,26 +119,33 @@ class ProxyLink:
     async def _keys(self) -> bytes | None:
         """Those that the proxy signs statements by."""
         try:
-            answer = await self._client.get(control.KEYS_PATH)
-        except httpx.HTTPError:
+            status, answer = await self._ask("GET", control.KEYS_PATH)
+        except FetchError:
             return None
-        return answer.content if answer.is_success else None
+        return answer if status == 200 else None
 
     async def _post(self, path: str, body: str) -> bytes | None:
         """The answer's body; None where there is none that is good, which is said once."""
-        headers = {"content-type": "application/json"}
         try:
-            answer = await self._client.post(path, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            self._say_refused(str(error) or type(error).__name__)
+            status, answer = await self._ask("POST", path, body.encode())
+        except FetchError as error:
+            self._say_refused(str(error))
             return None
-        if not answer.is_success:
-            self._say_refused(f"status {answer.status_code}: {_message(answer)}")
+        if status != 200:
+            self._say_refused(f"status {status}: {_message(answer)}")
             return None
         if self._refused:
             log.info("proxy %s answers again", self.url)
             self._refused = ""
-        return answer.content
+        return answer
+
+    async def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Status and body. Raises FetchError."""
+        head = f"{method} {path} HTTP/1.1\r\n{self._header_lines}"
+        if method == "POST":
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        request = head.encode("latin-1") + b"\r\n" + body
+        return await fetch(self._pool, request, timeout_s=ANSWER_S)
 
     def _say_refused(self, reason: str) -> None:
         if reason != self._refused:
@@ -174,13 +184,13 @@ class ProxyLink:
                 verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
             except ValidationError:
                 return
-            gone = await self._outbox.forget(self.url, waiting.last, verdicts)
+            gone = await self._outbox.forget(self.url, waiting, verdicts)
             if waiting.number < REPORTS_MAX or not gone:
                 return
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(answer: bytes) -> str:
     try:
-        return str(answer.json()["error"]["message"])
+        return str(json.loads(answer)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
+        return answer[:200].decode("utf-8", "replace")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,17 +14,23 @@ from filature.wire.control import REPORTS_MAX
 KEPT_MAX: Final = 1_000_000
 """Reports for a proxy that is away; above it new ones are dropped, and said so."""
 
-# One statement each, whatever the number of rows: the driver lets go of the interpreter once a row or statement
-# and has to ask for it back, against a busy loop.
-_INSERT: Final = (
-    "INSERT INTO reports (proxy, id, body) SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), "
-    "json_extract(value, '$[2]') FROM json_each(?) ORDER BY key"
-)
+# Few statements, whatever the number of rows: the driver lets go of the interpreter once a row or statement and has
+# to ask for it back, against a busy loop.
+_CHUNKS: Final = (256, 64, 16, 4, 1)
+_INSERTS: Final = [
+    (
+        rows,
+        "INSERT INTO reports (proxy, id, body) VALUES "  # noqa: S608 - question marks alone
+        + ", ".join(["(?, ?, ?)"] * rows),
+    )
+    for rows in _CHUNKS
+]
 _OLDEST: Final = (
     "SELECT count(*), max(seq), group_concat(body, ',') FROM "
     "(SELECT seq, body FROM reports WHERE proxy = ? ORDER BY seq LIMIT ?)"
 )
-_FORGET: Final = (
+_FORGET: Final = "DELETE FROM reports WHERE seq <= ? AND proxy = ?"
+_FORGET_SOME: Final = (
     "DELETE FROM reports WHERE seq <= ? AND proxy = ? AND id IN (SELECT value FROM json_each(?))"
 )
 
@@ -82,7 +88,7 @@ class Outbox:
         async with self._using:
             fresh, self._fresh = self._fresh, []
             try:
-                await asyncio.to_thread(self._run, _INSERT, json.dumps(fresh))
+                await asyncio.to_thread(self._insert, fresh)
             except sqlite3.Error as error:
                 self._fresh = fresh + self._fresh
                 raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
@@ -96,12 +102,15 @@ class Outbox:
                 raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
         return Delivery(*row) if row[0] else None
 
-    async def forget(self, proxy: str, last: int, ids: Iterable[str]) -> int:
-        """Those with ``ids`` up to the place ``last`` were dealt with; how many there were. Raises StoreError."""
+    async def forget(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
+        """Those of a delivery that have ``ids`` were dealt with; how many they are. Raises StoreError."""
+        values: tuple[object, ...] = (delivery.last, proxy)
+        if len(ids) < delivery.number:
+            values += (json.dumps(list(ids)),)
         async with self._using:
             try:
                 gone = await asyncio.to_thread(
-                    self._run, _FORGET, last, proxy, json.dumps(list(ids))
+                    self._run, _FORGET if len(values) == 2 else _FORGET_SOME, *values
                 )
             except sqlite3.Error as error:
                 raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
@@ -135,6 +144,16 @@ class Outbox:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+    def _insert(self, rows: list[tuple[str, str, str]]) -> None:
+        values = [value for row in rows for value in row]
+        self._run("BEGIN IMMEDIATE")
+        at, end = 0, len(values)
+        for chunk, statement in _INSERTS:
+            while end - at >= 3 * chunk:
+                self._run(statement, *values[at : at + 3 * chunk])
+                at += 3 * chunk
+        self._run("COMMIT")
 
     def _run(self, statement: str, *values: object) -> int:
         """How many rows it changed."""

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import SupportsIndex
 
 import pytest
@@ -16,7 +17,7 @@ MANY = pytest.mark.parametrize("count", [10, 200])
 
 
 class Asked:
-    """A request, as far as a choice looks at it."""
+    """A request, as far as a choice looks at it. ``allowed``: the set of ``engines``, where it is at hand."""
 
     def __init__(
         self,
@@ -25,14 +26,16 @@ class Asked:
         prefix: int = 0,
         model: str = "m",
         prices: dict[Engine, int] | None = None,
+        allowed: AbstractSet[Engine] | None = None,
     ) -> None:
         self.engines = engines
         self.prefix = prefix
         self.model = model
         self.prices = prices or {}
+        self._allowed = allowed
 
     def allows(self, engine: Engine) -> bool:
-        return engine in list(self.engines)
+        return engine in (list(self.engines) if self._allowed is None else self._allowed)
 
     def coefficient(self, engine: Engine) -> int:
         return self.prices.get(engine, 1000)

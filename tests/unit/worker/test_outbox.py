@@ -12,7 +12,7 @@ import pytest
 from filature.errors import StoreError
 from filature.wire.control import REPORTS_MAX
 from filature.worker import outbox as module
-from filature.worker.outbox import Outbox
+from filature.worker.outbox import Delivery, Outbox
 
 A, B = "https://a.example", "https://b.example"
 
@@ -53,7 +53,7 @@ async def test_reports_are_kept_by_proxy_and_in_order_until_they_are_forgotten(
         assert delivery is not None
         outbox.add(A, "r0", report(0))  # made since, of the same request
         await outbox.flush()
-        assert await outbox.forget(A, delivery.last, ["r0", "r4", "r1", "unknown"]) == 2
+        assert await outbox.forget(A, delivery, ["r0", "r4"]) == 2
         assert len(outbox) == 4
     async with opened(tmp_path) as again:
         assert await waiting(again, A) == ["r2", "r0"]
@@ -84,7 +84,11 @@ async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) 
         path = tmp_path / "worker" / "outbox.db"
         rename(path, "reports", "away")
         outbox.add(A, "r1", report(1))
-        for attempt in (outbox.flush(), outbox.oldest(A), outbox.forget(A, 9, ["r1"])):
+        for attempt in (
+            outbox.flush(),
+            outbox.oldest(A),
+            outbox.forget(A, Delivery(1, 9, ""), ["r1"]),
+        ):
             with pytest.raises(StoreError, match="outbox"):
                 await attempt
         assert len(outbox) == 1
@@ -103,3 +107,20 @@ async def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="outbox"):
         async with opened(tmp_path):
             raise AssertionError
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 63, 256, 257, 700])
+async def test_any_number_is_written_and_forgotten_at_once(tmp_path: Path, number: int) -> None:
+    async with opened(tmp_path) as outbox:
+        for each in range(number):
+            outbox.add(A, f"r{each}", report(each))
+        outbox.add(B, "r0", report(0))
+        await outbox.flush()
+        seen: list[str] = []
+        while (delivery := await outbox.oldest(A)) is not None:
+            ids = await waiting(outbox, A)
+            assert await outbox.forget(A, delivery, ids) == len(ids)
+            seen += ids
+        assert seen == [f"r{each}" for each in range(number)]
+        assert await waiting(outbox, B) == ["r0"]
+        assert len(outbox) == 1
