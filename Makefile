@@ -31,8 +31,9 @@ test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; A
 	@$(MAKE) --silent $(VENV)/.demo || echo "Without the demonstration model its tests are skipped." >&2
 	$(BIN)/python -m pytest $(ARGS)
 
+# Without the packages of which nothing is compiled.
 test-installed: setup $(VENV)/.dev ## The same tests with filature as it is installed: compiled
-	$(BIN)/python -m pytest -o pythonpath=. $(ARGS)
+	$(BIN)/python -m pytest -o pythonpath=. $(foreach not,admin cli demo,--ignore=tests/unit/$(not)) $(ARGS)
 
 test-money: setup $(VENV)/.dev ## The ledger under load and kill -9, on both databases; some minutes
 	$(BIN)/python -m pytest -s tests/money $(ARGS)
