@@ -60,6 +60,8 @@ THOUGHT_TOKENS: Final = 10
 """Around a reasoning: its marks, which engines take out. Harmony's channels have the most."""
 TEMPLATE_TOKENS: Final = 64
 """That a template adds to a prompt: others' may say less before the first message."""
+TOOLS_TOKENS: Final = 256
+"""That it says around tools, where it says anything of them."""
 MESSAGE_TOKENS: Final = 8
 """And to each message."""
 CACHED_PROMPT_MIN: Final = 64
@@ -78,18 +80,19 @@ def shape(request: ParsedRequest) -> str:
     return " ".join(name for name in _SHAPING if fields.get(name) not in _UNHELPFUL)
 
 
-def is_plain(request: ParsedRequest) -> bool:
-    """Whether nothing in a request lets honest claims exceed the text of its answer."""
-    return not hides(request) and not shape(request)
+def may_call(request: ParsedRequest) -> bool:
+    """Whether it offers tools: of a call engines may show any part of what was written."""
+    return any(request.fields.get(name) not in _UNHELPFUL for name in ("tools", "functions"))
 
 
 def measure(sample: Sample, recounter: Recounter | None) -> list[Claim]:
     """What was claimed for a sample that has ended."""
     assert sample.claimed is not None, "it has not ended"
-    return _prompt(sample, recounter) + _completion(sample, recounter)
+    answer = b"".join(sample.answer)
+    return _prompt(sample, answer, recounter) + _completion(sample, answer, recounter)
 
 
-def _prompt(sample: Sample, recounter: Recounter | None) -> list[Claim]:
+def _prompt(sample: Sample, answer: bytes, recounter: Recounter | None) -> list[Claim]:
     claimed, request = sample.claimed, sample.request
     assert claimed is not None
     size = request.prompt_text_bytes()
@@ -101,11 +104,11 @@ def _prompt(sample: Sample, recounter: Recounter | None) -> list[Claim]:
     if counted is None:
         items = [request.fields.get(name) for name in _LISTED]
         extra = MESSAGE_TOKENS * sum(len(each) for each in items if isinstance(each, list))
-        extra += TEMPLATE_TOKENS
+        extra += TEMPLATE_TOKENS if plain else TEMPLATE_TOKENS + TOOLS_TOKENS
     group = Group(Kind.PROMPT, size_class(size), plain, _likeness_of_prompt(request))
     found = [Claim(group, size, claimed.prompt, counted, extra)]
-    tells = sample.is_repeated and any(map(_CACHED_TOLD.search, sample.answer))
-    if tells and claimed.prompt >= CACHED_PROMPT_MIN:  # else nothing is known of a cache
+    tells = _CACHED_TOLD.search(answer) is not None  # else nothing is known of a cache
+    if sample.is_repeated and tells and claimed.prompt >= CACHED_PROMPT_MIN:
         group = Group(Kind.CACHED, size_class(size))
         found.append(Claim(group, claimed.prompt, claimed.cached))
     return found
@@ -120,13 +123,15 @@ def _likeness_of_prompt(request: ParsedRequest) -> str:
     return likeness("\n".join(text for _, text in leaves))
 
 
-def _completion(sample: Sample, recounter: Recounter | None) -> list[Claim]:
+def _completion(sample: Sample, answer: bytes, recounter: Recounter | None) -> list[Claim]:
     claimed, request = sample.claimed, sample.request
     assert claimed is not None
-    if not claimed.completion or not sample.answer or hides(request):
+    if not claimed.completion or not answer or hides(request):
         return []
     choices = request.n * request.prompts
-    found = delivered(request.dialect, b"".join(sample.answer), choices)
+    found = delivered(request.dialect, answer, choices)
+    if found.has(CALL) and may_call(request):
+        return []
     asked, texts = shape(request), found.texts
     extra = TOLERANCE_TOKENS * (choices - 1) + THOUGHT_TOKENS * found.has(THOUGHT)
     counted = None
@@ -134,7 +139,7 @@ def _completion(sample: Sample, recounter: Recounter | None) -> list[Claim]:
         counted = recounter.completion(sample.model, texts.values())
     if counted is None:
         extra += TOLERANCE_TOKENS
-    like = f"{asked} {CALL if found.has(CALL) else ''} {likeness(' '.join(texts.values()))}"
+    like = f"{asked} {likeness(' '.join(texts.values()))}"
     size = max(found.text_bytes, 1)  # of an answer without a word, for which something was claimed
     group = Group(Kind.COMPLETION, size_class(size), not asked, like.strip())
     return [Claim(group, size, claimed.completion, counted, extra)]

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from filature.answer.bounds import Belief, size_class
 from filature.proxy.audit.claims import Claim, Kind, Tally
-from filature.proxy.audit.measure import hides, shape
+from filature.proxy.audit.measure import hides, may_call, shape
 from filature.proxy.audit.norms import Norms
 from filature.request.parse import ParsedRequest
 
@@ -143,7 +143,7 @@ class Standing:
             table = self._prompt[not request.fields.get("tools")]
             if table is not None and not request.media_parts:
                 prompt = ceil(size * table[size_class(size)])
-            if not hides(request):
+            if not hides(request) and not may_call(request):
                 per_byte = self._completion[not shape(request)]
         shares = self._cached
         cached = 0.0 if shares is None or not is_repeated else min(shares[size_class(size)], 1.0)
