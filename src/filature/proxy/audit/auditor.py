@@ -148,7 +148,8 @@ class Auditor:
             log.warning("worker %s is marked for %s of %s", watch.worker, kind, standing.model)
             self._metrics.engine_failed(watch.worker, f"marked_{kind}")
             detail = orjson.dumps(figures).decode()
-            mark = Mark(watch.worker, standing.model, kind, self._wall_ms(), detail)
+            model = standing.model.replace("\0", "\ufffd")  # which PostgreSQL does not take
+            mark = Mark(watch.worker, model, kind, self._wall_ms(), detail)
             self._spawn(self._marks.put(mark))
 
     def forgive(self, worker: str) -> None:
