@@ -23,6 +23,7 @@ BODIES: Final[dict[Dialect, dict[str, Any]]] = {
     Dialect.EMBEDDINGS: {"input": WORDS},
     Dialect.RESPONSES: {"input": WORDS},
     Dialect.MESSAGES: {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 9},
+    Dialect.COUNT_TOKENS: {"messages": [{"role": "user", "content": WORDS}]},
 }
 
 
