@@ -17,7 +17,6 @@ from filature.request.parse import ParsedRequest
 
 _HIDING: Final = (
     "audio",
-    "bad_words",
     "best_of",
     "echo",
     "ignore_eos",
@@ -26,12 +25,10 @@ _HIDING: Final = (
     "min_tokens",
     "modalities",
     "skip_special_tokens",
-    "stop",
-    "stop_sequences",
-    "stop_token_ids",
 )
 """Fields by which an engine honestly writes any number of tokens that its text does not show."""
 _SHAPING: Final = (
+    "bad_words",
     "format",
     "functions",
     "grammar",
@@ -134,6 +131,7 @@ def _completion(sample: Sample, answer: bytes, recounter: Recounter | None) -> l
         return []
     asked, texts = shape(request), found.texts
     extra = TOLERANCE_TOKENS * (choices - 1) + THOUGHT_TOKENS * found.has(THOUGHT)
+    extra += choices * _stop_bytes(request)
     counted = None
     if not asked and recounter is not None and not _is_hot(request):
         counted = recounter.completion(sample.model, texts.values())
@@ -143,6 +141,17 @@ def _completion(sample: Sample, answer: bytes, recounter: Recounter | None) -> l
     size = max(found.text_bytes, 1)  # of an answer without a word, for which something was claimed
     group = Group(Kind.COMPLETION, size_class(size), not asked, like.strip())
     return [Claim(group, size, claimed.completion, counted, extra)]
+
+
+def _stop_bytes(request: ParsedRequest) -> int:
+    """Of the longest text that ends an answer and is not shown: it has no more tokens."""
+    longest = 0
+    for name in ("stop", "stop_sequences"):
+        given = request.fields.get(name)
+        for text in given if isinstance(given, list) else [given]:
+            if isinstance(text, str):
+                longest = max(longest, len(text.encode("utf-8", "surrogatepass")))
+    return longest
 
 
 def _is_hot(request: ParsedRequest) -> bool:

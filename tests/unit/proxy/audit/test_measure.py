@@ -89,7 +89,6 @@ def test_calls_are_not_compared_where_tools_were_offered() -> None:
     [
         {"ignore_eos": True},
         {"logit_bias": {"1": 5}},
-        {"stop": "x"},
         {"min_tokens": 3},
         {"skip_special_tokens": False},
         {"include_reasoning": False},
@@ -118,6 +117,12 @@ def test_each_choice_has_an_end() -> None:
     choices = [{"index": at, "message": {"content": "Silk."}} for at in range(3)]
     found = claims(orjson.dumps({"choices": choices}), n=3)[Kind.COMPLETION]
     assert (found.size, found.extra) == (15, 3 * TOLERANCE_TOKENS)
+
+
+@pytest.mark.parametrize(("stop", "extra"), [("é", 2), (["a", "abc"], 3), ([], 0), (None, 0)])
+def test_what_ends_an_answer_is_not_shown(stop: Any, extra: int) -> None:
+    found = measure(sample(request(Dialect.COMPLETIONS, stop=stop), b'{"choices":[]}', USAGE), None)
+    assert found[1].extra == TOLERANCE_TOKENS + extra
 
 
 def test_an_answer_without_a_word_can_be_compared() -> None:

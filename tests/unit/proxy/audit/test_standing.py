@@ -117,7 +117,7 @@ def test_an_engine_without_a_cache_is_neither_suspended_nor_watched_for_ever(
         ({"response_format": {"type": "text"}}, False),  # of others' of this sort nothing is known
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, False),
         ({"logit_bias": {"5": 1}}, False),
-        ({"stop": ["x"]}, False),
+        ({"stop": ["x"]}, True),
         ({"ignore_eos": True}, False),
         ({"min_tokens": 5}, False),
         ({"stop": [], "tools": []}, True),
