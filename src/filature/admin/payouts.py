@@ -134,13 +134,16 @@ class PayoutRoutes:
         return shown
 
     async def _paid(self, asked: PayoutRequest) -> Transfer | None:
-        transfer = transfer_of(asked.id)
+        return await self._made(transfer_of(asked.id))
+
+    async def _made(self, transfer: TransferId) -> Transfer | None:
         return await self._store.reader.read(lambda c: read_transfer(c, transfer))
 
     async def _pay(
         self, transfer: TransferId, account: AccountId, amount: Nano, note: str
     ) -> PayoutShown:
-        check_payable(self._store.marks, account.removeprefix(_PREFIX))
+        if await self._made(transfer) is None:
+            check_payable(self._store.marks, account.removeprefix(_PREFIX))
         command = Payout(transfer, account, amount, self._wall_ms(), note)
         return await self._shown(transfer, await run_command(self._ledger, command))
 

@@ -11,6 +11,7 @@ The rules (``read_record`` gave the numbers, the observer says what each record 
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from filature.answer import estimate
@@ -171,6 +172,20 @@ class UsageMeter:
             min(reasoning, completion),
             not (prompt_told and completion_told),
         )
+
+    def claimed(self) -> Usage:
+        """What records tell, and of the completion what events say where they do not; else as ``usage``.
+
+        What is our own guess is nobody's claim: no prompt that was not told, no token by the ratio.
+        """
+        if self.unread_bytes:
+            return self.usage()
+        ratio, self._ratio = self._ratio, inf
+        usage = self.usage()
+        self._ratio = ratio
+        prompt = min(usage.prompt, self.told()[0])
+        cached = min(usage.cached, prompt)
+        return Usage(prompt, cached, usage.completion, usage.reasoning, usage.estimated)
 
     def told(self) -> tuple[int, int]:
         """The most prompt and completion tokens that records told, believable or not."""

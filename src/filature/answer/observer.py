@@ -154,9 +154,9 @@ class AnswerObserver:
 
     @property
     def claimed(self) -> Usage:
-        """The usage as the engine's records tell it, possible or not, believed or not."""
+        """The usage as the engine tells it, possible or not, believed or not: see ``UsageMeter.claimed``."""
         self._settle()
-        return self.meter.usage()
+        return self.meter.claimed()
 
     @property
     def exceeded(self) -> bool:

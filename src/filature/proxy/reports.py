@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class ReportDesk:
     """Takes reports. ``boot`` names this process: what runs or ended in it is settled by its own metering.
 
-    ``compare`` is told of a report of what was settled so.
+    ``compare`` is told of a report of what was settled so: worker, model by its own name, record, report.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ReportDesk:
         key: bytes,
         boot: str,
         wall_ms: Callable[[], int],
-        compare: Callable[[str, UsageRecord, Report], None],
+        compare: Callable[[str, str, UsageRecord, Report], None],
     ) -> None:
         self._store = store
         self._recent = recent
@@ -64,7 +64,8 @@ class ReportDesk:
     async def _judge(self, token: WorkerToken, report: Report) -> str:
         record = self._recent.get(report.id)
         if record is not None:
-            self._compare(token.worker, record, report)
+            model = self._store.prices.aliases.get(record.model, record.model)
+            self._compare(token.worker, model, record, report)
             return "known"  # whatever its ticket is: it changes nothing
         try:
             ticket = check_ticket(report.ticket.encode("utf-8"), self._key)

@@ -108,6 +108,7 @@ class ClientSide:
         assert model is not None  # an answer comes from an engine that was chosen
         engine = self._tried[-1]
         watch, belief = engine.watch, None
+        self._sample = None
         if watch is not None:
             belief, self._sample = watch.begin(request, grant.model, grant.prefix)
         return AnswerPostprocessor(
@@ -213,6 +214,7 @@ class ClientSide:
             account(record, self._answer, outcome, self._model)
             if self._sample is not None and outcome.is_charged:
                 self._hand_in(self._sample, self._answer, record)
+        self._sample = None
         return record
 
     def _hand_in(self, sample: Sample, answer: AnswerPostprocessor, record: UsageRecord) -> None:

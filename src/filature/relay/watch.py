@@ -14,7 +14,16 @@ KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
 class Sample:
     """An answer that was chosen to be looked at, while it comes and when it has ended."""
 
-    __slots__ = ("answer", "claimed", "is_repeated", "kept_bytes", "model", "record", "request")
+    __slots__ = (
+        "__weakref__",
+        "answer",
+        "claimed",
+        "is_repeated",
+        "kept_bytes",
+        "model",
+        "record",
+        "request",
+    )
 
     def __init__(self, request: ParsedRequest, model: str, *, is_repeated: bool) -> None:
         self.request = request

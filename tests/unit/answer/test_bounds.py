@@ -19,7 +19,7 @@ from tests.unit.answer.build import (
     usage_chunk,
 )
 
-from filature.answer.bounds import UsageBounds, within
+from filature.answer.bounds import SIZES, Belief, UsageBounds, size_class, within
 from filature.answer.policy import AnswerPolicy
 from filature.answer.postprocessor import AnswerPostprocessor
 from filature.answer.pricing import cost_of
@@ -229,3 +229,67 @@ def test_who_only_observes_sees_the_same() -> None:
     answer.finish(clean=True)
     assert answer.usage == POSSIBLE
     assert answer.exceeded
+
+
+# What is believed ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (255, 8), (256, 9), (2**30, 31), (2**60, SIZES - 1)],
+)
+def test_classes_of_sizes(size: int, expected: int) -> None:
+    assert size_class(size) == expected
+
+
+@pytest.mark.parametrize(
+    ("belief", "believed"),
+    [
+        (Belief(None, None, 0.0), Usage(100, 10, 50, 40)),
+        (Belief(60, None, 0.0), Usage(60, 10, 50, 40)),
+        (Belief(5, None, 0.0), Usage(5, 5, 50, 40)),
+        (Belief(500, [9.0] * SIZES, 0.0), Usage(100, 10, 50, 40)),  # never more than was claimed
+        (Belief(None, [0.25] * SIZES, 0.0), Usage(100, 10, 26, 26)),
+        (Belief(None, [0.0] * SIZES, 0.0), Usage(100, 10, 0, 0)),
+        (Belief(None, None, 0.05), Usage(100, 10, 50, 40)),
+        (Belief(None, None, 0.755), Usage(100, 75, 50, 40)),
+        (Belief(60, None, 1.0), Usage(60, 60, 50, 40)),
+    ],
+)
+def test_what_is_believed_of_a_claim(belief: Belief, believed: Usage) -> None:
+    assert belief.of(Usage(100, 10, 50, 40), 101) == believed
+
+
+def test_guesses_stay_guesses() -> None:
+    assert Belief(1, None, 0.0).of(Usage(2, 0, 3, 0, estimated=True), 9).estimated
+
+
+@pytest.mark.parametrize("size", [0, 1, 101, 5000])
+def test_short_texts_have_a_ratio_of_their_own(size: int) -> None:
+    table = [float(each) for each in range(SIZES)]
+    found = Belief(None, table, 0.0).of(Usage(1, 0, 10**9), size)
+    assert found.completion == size * size_class(size)
+
+
+def test_an_answer_is_charged_as_believed_and_its_claim_is_kept() -> None:
+    """The engine's counts are shown as it told them, with the cost of what is believed."""
+    text_bytes = len("".join(f"word {number}" for number in range(6)))
+    belief = Belief(4, [0.25] * SIZES, 0.5)
+    told = {"prompt_tokens": 9, "completion_tokens": 30, "total_tokens": 39}
+    bounds = UsageBounds(prompt=20, completion=100, belief=belief)
+    answer, out = put_through(stream(told), bounds=bounds)
+    believed = Usage(4, 2, -(-text_bytes // 4), 0)
+    assert answer.usage == believed
+    assert answer.usage_claimed == Usage(9, 0, 30, 0)
+    assert not answer.exceeded
+    shown = payloads(out)[-2]["usage"]
+    assert (shown["prompt_tokens"], shown["completion_tokens"]) == (9, 30)
+    assert shown["total_cost"] == cost_of(believed, TARIFF).total
+
+
+def test_what_is_our_own_guess_is_no_claim() -> None:
+    """Nothing was told: of the text there are as many events as there were, of the prompt nothing."""
+    data = role() + chunk("a long word, or several of them") + chunk(finish="stop") + DONE
+    answer, _ = put_through(data, prompt_text_bytes=400)
+    assert answer.usage == Usage(100, 0, 8, 0, estimated=True)
+    assert answer.usage_claimed == Usage(0, 0, 1, 0, estimated=True)

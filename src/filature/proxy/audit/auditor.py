@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Any, Final
+from weakref import WeakSet
 
 import orjson
 
@@ -29,6 +30,8 @@ from filature.wire.control import Report
 
 PENDING_MAX: Final = 64
 """Samples that wait to be counted; above it none is taken."""
+SAMPLES_MAX: Final = 16
+"""Of one worker at once, from their beginning until they are judged; above it none begins."""
 REPEATED_S: Final = 30.0
 """For which an engine is expected to have a prompt's beginning cached."""
 PREFIXES_MAX: Final = 4096
@@ -56,6 +59,7 @@ class Auditor:
         self._marks = marks
         self._disabled = disabled
         self._metrics = metrics
+        self.limit_reached = metrics.limit_reached
         self.clock = clock
         self._wall_ms = wall_ms
         self.draw = draw
@@ -66,6 +70,7 @@ class Auditor:
         self._thread = ThreadPoolExecutor(1, "audit")
         self._counting: set[asyncio.Future[list[Claim]]] = set()
         self._storing: set[asyncio.Task[None]] = set()
+        self._closed = False
         for mark in marks.all():
             self._restore(mark)
 
@@ -76,18 +81,22 @@ class Auditor:
             watch = self._watches[worker] = WorkerWatch(self, worker)
         return watch
 
-    def compare(self, worker: str, record: UsageRecord, report: Report) -> None:
-        """A report of a request that was settled by what the proxy metered of it."""
+    def compare(self, worker: str, model: str, record: UsageRecord, report: Report) -> None:
+        """A report of a request that was settled by what the proxy metered of it, believed or not."""
         watch = self.watch(worker)
         if record.engine != worker or watch.is_marked or not _contradicts(record, report):
             return
-        standing = watch.standing(record.model)
+        if record.started_at * 1000 <= watch.forgiven_ms:
+            return  # what was not believed then is in the record
+        standing = watch.standing(model)
         log.warning("worker %s reports of %s what it did not say there", worker, record.id)
         if standing.contradicted():
             self.mark(watch, standing, [Kind.REPORT])
 
     def count(self, watch: "WorkerWatch", sample: Sample) -> None:
         """Have a sample counted, and judged."""
+        if self._closed:
+            return
         if len(self._counting) >= PENDING_MAX:
             self._metrics.limit_reached("audits_pending_max")
             return
@@ -111,6 +120,8 @@ class Auditor:
         counting.add_done_callback(judge)
 
     def _judge(self, watch: "WorkerWatch", standing: Standing, claims: list[Claim]) -> None:
+        if self._closed or watch.standing(standing.model) is not standing:
+            return  # forgiven meanwhile
         fresh = standing.judge(claims, self.norms)
         if fresh:
             self.mark(watch, standing, fresh)
@@ -122,6 +133,8 @@ class Auditor:
 
     def mark(self, watch: "WorkerWatch", standing: Standing, kinds: Iterable[Kind]) -> None:
         """Hold something against a worker from now on, also after a restart."""
+        if self._closed:
+            return
         standing.learn(self.norms)
         for kind in kinds:
             tally = standing.tallies.get(kind)
@@ -135,12 +148,13 @@ class Auditor:
             log.warning("worker %s is marked for %s of %s", watch.worker, kind, standing.model)
             self._metrics.engine_failed(watch.worker, f"marked_{kind}")
             detail = orjson.dumps(figures).decode()
-            mark = Mark(watch.worker, standing.model, kind, self._wall_ms(), detail)
+            model = standing.model.replace("\0", "\ufffd")  # which PostgreSQL does not take
+            mark = Mark(watch.worker, model, kind, self._wall_ms(), detail)
             self._spawn(self._marks.put(mark))
 
     def forgive(self, worker: str) -> None:
         """Hold nothing against a worker any more; what is stored is cleared by who says so."""
-        self.watch(worker).forget()
+        self.watch(worker).forget(self._wall_ms())
 
     def figures(self, worker: str) -> list[ClaimFigures]:
         """What was sampled of a worker since this process began, the latest of each kind."""
@@ -155,6 +169,9 @@ class Auditor:
 
     async def close(self) -> None:
         """What waits is not counted any more."""
+        self._closed = True
+        for counting in self._counting.copy():
+            counting.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.gather(*self._storing, return_exceptions=True)
 
@@ -183,6 +200,8 @@ class WorkerWatch:
         self._auditor = auditor
         self.worker = worker
         self.is_suspended = False
+        self.forgiven_ms = 0
+        self._samples: WeakSet[Sample] = WeakSet()  # those that nobody let go of
         self._models: dict[str, Standing] = {}
         self._prefixes: dict[int, float] = {}  # when each was sent last, the latest last
 
@@ -201,6 +220,8 @@ class WorkerWatch:
     def begin(
         self, request: ParsedRequest, model: str, prefix: int
     ) -> tuple[Belief | None, Sample | None]:
+        if not request.dialect.is_metered:
+            return None, None
         is_repeated = self._is_repeated(prefix) if prefix else False
         standing = self.standing(model)
         belief = None
@@ -209,7 +230,12 @@ class WorkerWatch:
         one_in = standing.one_in(self._auditor.norms)
         if one_in > 1 and self._auditor.draw(one_in):
             return belief, None
-        return belief, Sample(request, model, is_repeated=is_repeated)
+        if len(self._samples) >= SAMPLES_MAX:
+            self._auditor.limit_reached("audit_samples_max")
+            return belief, None
+        sample = Sample(request, model, is_repeated=is_repeated)
+        self._samples.add(sample)
+        return belief, sample
 
     def take(self, sample: Sample) -> None:
         self._auditor.count(self, sample)
@@ -221,8 +247,9 @@ class WorkerWatch:
         if standing.exceeded():
             self._auditor.mark(self, standing, [Kind.EXCEEDED])
 
-    def forget(self) -> None:
+    def forget(self, at_ms: int) -> None:
         self._models.clear()
+        self.forgiven_ms = at_ms
         self.is_suspended = False
 
     def figures(self) -> list[ClaimFigures]:

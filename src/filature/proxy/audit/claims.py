@@ -1,7 +1,7 @@
 """What one worker claims for one model, held against what is expected. Pure: who samples, counts and acts is elsewhere.
 
-Without a recount others' claims for as much text are what is expected, and a claim has to be twice that before it
-tells anything: languages differ. With one, a claim is over if it is above the count by 2 tokens and by 1 %.
+Without a recount others' claims for as much text of the same sort are what is expected, and a claim has to be twice
+that before it tells anything. With one, a claim is over if it is above the count by 2 tokens and by 1 %.
 """
 
 from collections import deque
@@ -19,6 +19,8 @@ TOLERANCE: Final = 0.01
 """The larger of both, of a recount."""
 OTHERS_FACTOR: Final = 2.0
 """Of what others claim, where nothing was recounted."""
+OVER_MIN: Final = 3
+"""Of the samples, before anything is held against a worker: one may be odd whatever its size."""
 ODD_FACTOR: Final = 1.25
 """Of what is allowed in all, for a worker that lies now and then."""
 CACHED_FACTOR: Final = 0.5
@@ -46,6 +48,8 @@ class Group:
     size: int
     """The class of ``Claim.size``: see ``answer.bounds.size_class``."""
     plain: bool = True
+    like: str = ""
+    """Texts that can be compared: see ``likeness``, and what was asked of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Claim:
     """Tokens, as the engine's records tell them."""
     counted: int | None = None
     """By tokenizer."""
+    extra: int = 0
+    """Tokens that honest claims may have beside those of the text: of templates, marks and ends."""
 
 
 class Tally:
@@ -73,12 +79,12 @@ class Tally:
         """Whether a claim is over, where so many tokens per unit of size are expected; None: nobody can tell."""
         if claim.counted is not None:
             tolerance = max(TOLERANCE_TOKENS, ceil(claim.counted * TOLERANCE))
-            allowed = float(claim.counted + tolerance)
+            allowed = float(claim.counted + claim.extra + tolerance)
         elif expected is None:
             return None
         else:
             factor = CACHED_FACTOR if self.kind is Kind.CACHED else OTHERS_FACTOR
-            allowed = claim.size * expected * factor
+            allowed = claim.size * expected * factor + claim.extra
         less = self.kind is Kind.CACHED
         over = claim.claimed < allowed if less else claim.claimed > allowed
         self._seen.append((claim.claimed, allowed, over))
@@ -102,9 +108,12 @@ class Tally:
         if len(self._seen) < JUDGED_MIN:
             return False
         claimed, allowed = self.claimed, self.allowed
+        overs = sum(over for _, _, over in self._seen)
+        if overs < OVER_MIN:
+            return False
         if self.kind is Kind.CACHED:
             return claimed < allowed
-        often = sum(over for _, _, over in self._seen) * 2 >= len(self._seen)
+        often = overs * 2 >= len(self._seen)
         return claimed > allowed and (often or claimed > ODD_FACTOR * allowed)
 
     def forget(self) -> None:

@@ -5,7 +5,8 @@ A model's files are where hubs have them: ``FOLDER/ORG/NAME/tokenizer.json``, an
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -16,25 +17,42 @@ from filature.wire.dialect import Dialect
 
 MODELS_MAX: Final = 16
 """Loaded at once."""
+ABSENT_MAX: Final = 4096
+"""Models that are known to have no tokenizer here."""
+PIECE_CHARACTERS_MAX: Final = 16 * 1024
+"""Counted at once: the library holds the interpreter for that long, some milliseconds."""
+TEXT_CHARACTERS_MAX: Final = 1024 * 1024
+"""Of what is counted at all."""
+BROKEN_TOKENS: Final = 2
+"""More, of a character that could not be read: each of its bytes may have been one."""
 BODY_BYTES_MAX: Final = 1024 * 1024
 """Of a request whose prompt is counted."""
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 _MESSAGE_MEMBERS: Final = frozenset({"role", "content"})
 _UNCOUNTED: Final = (
+    "add_generation_prompt",
+    "add_special_tokens",
     "chat_template",
     "chat_template_kwargs",
     "continue_final_message",
     "documents",
     "echo",
+    "format",
+    "functions",
+    "output_config",
     "prompt_embeds",
     "reasoning",
     "reasoning_effort",
+    "response_format",
     "suffix",
+    "text",
     "thinking",
     "tools",
     "truncate_prompt_tokens",
 )
 """Fields that change a prompt in ways that are not counted here."""
+
+log = logging.getLogger(__name__)
 
 
 class TokenizersMissing(Exception):
@@ -57,7 +75,12 @@ class _Model:
 
     def count(self, text: str, *, special: bool = False) -> int:
         """Of a text; ``special``: with what begins and ends a prompt."""
-        return len(self._tokenizer.encode(text, add_special_tokens=special).ids)
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        count = 0
+        for piece in _pieces(text):
+            count += len(self._tokenizer.encode(piece, add_special_tokens=special).ids)
+            special = False
+        return count
 
     def count_chat(self, messages: list[dict[str, str]]) -> int | None:
         if self._template is None:
@@ -65,7 +88,7 @@ class _Model:
         text = self._template.render(
             messages=messages, tools=None, add_generation_prompt=True, **self._special
         )
-        return self.count(text)
+        return None if len(text) > TEXT_CHARACTERS_MAX else self.count(text)
 
 
 class Recounter:
@@ -75,7 +98,8 @@ class Recounter:
         self._folder = folder
         self._library = library
         self._jinja = jinja
-        self._models: dict[str, _Model | None] = {}
+        self._models: dict[str, _Model] = {}
+        self._absent: set[str] = set()
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -90,8 +114,11 @@ class Recounter:
 
     def completion(self, model: str, texts: Iterable[str]) -> int | None:
         """Tokens of what a model wrote; None: its tokenizer is not here."""
-        known = self._model(model)
-        return None if known is None else sum(known.count(text) for text in texts)
+        known, texts = self._model(model), list(texts)
+        if known is None or sum(map(len, texts)) > TEXT_CHARACTERS_MAX:
+            return None
+        broken = sum(text.count("\ufffd") for text in texts)
+        return sum(known.count(text) for text in texts) + BROKEN_TOKENS * broken
 
     def prompt(self, model: str, request: ParsedRequest) -> int | None:
         """Tokens of a request's prompts; None where they cannot be told."""
@@ -101,7 +128,7 @@ class Recounter:
             or request.media_parts
             or request.prompt_ids
             or len(request.body) > BODY_BYTES_MAX
-            or any(fields.get(name) for name in _UNCOUNTED)
+            or any(fields.get(name) is not None for name in _UNCOUNTED)
         ):
             return None
         match request.dialect:
@@ -130,11 +157,21 @@ class Recounter:
             return None
 
     def _model(self, model: str) -> _Model | None:
-        if model not in self._models:
-            if len(self._models) >= MODELS_MAX:
-                del self._models[next(iter(self._models))]
-            self._models[model] = self._load(model)
-        return self._models[model]
+        known = self._models.get(model)
+        if known is not None or model in self._absent:
+            return known
+        try:
+            known = self._load(model)
+        except Exception:  # files are the operator's, and names whatever is sold
+            log.exception("the tokenizer of %r cannot be used", model)
+        if known is None:
+            if len(self._absent) < ABSENT_MAX:
+                self._absent.add(model)
+            return None
+        if len(self._models) >= MODELS_MAX:
+            del self._models[next(iter(self._models))]
+        self._models[model] = known
+        return known
 
     def _load(self, model: str) -> _Model | None:
         place = (self._folder / model).resolve()
@@ -143,6 +180,7 @@ class Recounter:
             return None
         tokenizer = self._library.Tokenizer.from_file(str(file))
         tokenizer.no_truncation()
+        tokenizer.no_padding()
         config: Any = _json(place / "tokenizer_config.json")
         source = _template(place, config)
         template = None
@@ -162,6 +200,18 @@ class Recounter:
             if (text := _token(config.get(name))) is not None
         }
         return _Model(tokenizer, template, special)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut where white space is, if there is any: it costs a token here and there."""
+    at = 0
+    while len(text) - at > PIECE_CHARACTERS_MAX:
+        end = at + PIECE_CHARACTERS_MAX
+        space = text.rfind(" ", at + 1, end)
+        end = end if space < 0 else space
+        yield text[at:end]
+        at = end
+    yield text[at:]
 
 
 def _messages(items: Any, system: Any) -> list[dict[str, str]] | None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from filature.answer.bounds import Belief, size_class
 from filature.proxy.audit.claims import Claim, Kind, Tally
-from filature.proxy.audit.measure import is_plain
+from filature.proxy.audit.measure import hides, may_call, shape
 from filature.proxy.audit.norms import Norms
 from filature.request.parse import ParsedRequest
 
@@ -14,9 +14,12 @@ SAMPLED_ONE_IN: Final = 16
 LEARNT_ONE_IN: Final = 4
 """While little is known of a model."""
 CLEAN_AGAIN: Final = 16
-"""Samples in a row with nothing wrong, after which a worker is not suspected any more."""
+"""Samples in a row with nothing wrong, after which a worker is not suspected any more, nor anything counted that made
+no mark."""
 CONTRADICTIONS_MAX: Final = 5
 """Reports that say what the answer did not, or answers that claim more than is possible, before a mark."""
+LEARN_ONE_IN: Final = 16
+"""Of the samples of a marked worker, after which it is looked again what others have."""
 SUSPENDED_AFTER: Final = 256
 """Claims that are too much after a mark."""
 
@@ -32,6 +35,7 @@ class Standing:
         "_completion",
         "_contradictions",
         "_exceeded",
+        "_judged",
         "_prompt",
         "_worker",
         "is_suspect",
@@ -51,13 +55,19 @@ class Standing:
         self._clean = 0
         self._contradictions = 0
         self._exceeded = 0
+        self._judged = 0
         self._completion: dict[bool, Table] = {True: None, False: None}
         self._prompt: dict[bool, Table] = {True: None, False: None}
         self._cached: Table = None
 
+    @property
+    def _lies(self) -> bool:
+        """Whether it is marked for more than an engine that may have no cache."""
+        return not self.marks <= {Kind.CACHED}
+
     def one_in(self, norms: Norms) -> int:
         """Of so many answers one is sampled."""
-        if self.is_suspect or self.marks:
+        if self.is_suspect or self._lies:
             return 1
         return SAMPLED_ONE_IN if norms.is_known(self.model) else LEARNT_ONE_IN
 
@@ -71,20 +81,23 @@ class Standing:
             over = tally.add(claim, expected)
             if claim.counted is not None or not (over or kind in self.marks):
                 norms.add(self._worker, self.model, claim)
-            is_over = is_over or over is True
+            if over and not (kind is Kind.CACHED and kind in self.marks):
+                is_over = True
         self._clean = 0 if is_over else self._clean + 1
         if is_over:
             self.is_suspect = True
-            self.over_since_mark += bool(self.marks)
+            self.over_since_mark += self._lies
         elif self._clean >= CLEAN_AGAIN:
             self.is_suspect = False
+            self._contradictions = self._exceeded = 0
         fresh = [
             kind
             for kind, tally in self.tallies.items()
             if tally.is_shown and kind not in self.marks
         ]
         self.marks.update(fresh)
-        if self.marks:
+        self._judged += 1
+        if self.marks and self._judged % LEARN_ONE_IN == 0:
             self.learn(norms)
         return fresh
 
@@ -126,11 +139,12 @@ class Standing:
         size = request.prompt_text_bytes()
         prompt: int | None = None
         per_byte: Table = None
-        if self.marks - {Kind.CACHED}:  # whoever lies of one thing may lie of others
+        if self._lies:  # whoever lies of one thing may lie of others
             table = self._prompt[not request.fields.get("tools")]
             if table is not None and not request.media_parts:
                 prompt = ceil(size * table[size_class(size)])
-            per_byte = self._completion[is_plain(request)]
+            if not hides(request) and not may_call(request):
+                per_byte = self._completion[not shape(request)]
         shares = self._cached
         cached = 0.0 if shares is None or not is_repeated else min(shares[size_class(size)], 1.0)
         if prompt is None and per_byte is None and not cached:
