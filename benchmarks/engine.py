@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -213,14 +214,16 @@ _PROBE = b'"max_tokens":2,'
 _NOT_FOUND = _json_answer(b"404 Not Found", b'{"detail":"Not Found"}')
 
 
-async def start(options: EngineOptions, host: str = "127.0.0.1") -> tuple[asyncio.Server, int]:
+async def start(
+    options: EngineOptions, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> tuple[asyncio.Server, int]:
     """Listens on a free port; the caller closes the server."""
     loop = asyncio.get_running_loop()
     pacer = Pacer(loop, options.interval_s)
     pacer.start()
     answers = Answers(options)
     server = await loop.create_server(
-        lambda: EngineConnection(answers, pacer), host, 0, backlog=4096
+        lambda: EngineConnection(answers, pacer), host, 0, backlog=4096, ssl=tls
     )
     return server, int(server.sockets[0].getsockname()[1])
 

@@ -1,10 +1,13 @@
-"""The benchmark's engine and generator count right; how fast they are is nobody's business here."""
+"""The benchmark counts right and says what it compared; how fast anything is, is nobody's business here."""
 
 import asyncio
+import ssl
 
 import pytest
-from benchmarks import engine, generator, payload
-from benchmarks.generator import Load
+from benchmarks import engine, generator, payload, report, routing, shapes
+from benchmarks.generator import Load, Measured
+from benchmarks.measure import Turns
+from benchmarks.relays import CERTIFICATE
 
 
 @pytest.fixture(autouse=True)
@@ -13,10 +16,14 @@ def _keep_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "freeze_garbage", lambda: None)
 
 
-async def _measure(options: engine.EngineOptions, **load: object) -> generator.Measured:
-    server, port = await engine.start(options)
+async def _measure(
+    options: engine.EngineOptions, *, tls: ssl.SSLContext | None = None, **load: object
+) -> Measured:
+    server, port = await engine.start(options, tls=tls)
     try:
-        return await generator.run(Load("127.0.0.1", port, warm_s=0.1, seconds=0.3, **load))  # type: ignore[arg-type]  # by name
+        return await generator.run(
+            Load("127.0.0.1", port, tls=tls is not None, warm_s=0.1, seconds=0.3, **load)  # type: ignore[arg-type]  # by name
+        )
     finally:
         server.close()
 
@@ -51,6 +58,17 @@ async def test_unary_answers_are_counted() -> None:
     assert measured.faults == []
     assert measured.answers > 2
     assert measured.events == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_of_tls_counts_the_same(stream: bool) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATE, CERTIFICATE.with_name("key.pem"))
+    options = engine.EngineOptions(events=7, interval_s=0.0)
+    measured = await _measure(options, tls=tls, connections=2, stream=stream, events_per_answer=7)
+    assert measured.faults == []
+    assert measured.events == (7 * measured.answers if stream else 0)
+    assert measured.answers > 2
 
 
 async def test_an_answer_whose_text_was_altered_is_a_failure() -> None:
@@ -97,3 +115,39 @@ async def test_an_answer_that_is_no_200_is_a_failure(size: int) -> None:
         client.data_received(data[at : at + size])
     assert fleet.failures == 1
     assert fleet.faults[0].startswith("HTTP/1.1 502")
+
+
+# what is printed
+
+
+def test_the_hop_is_compared_without_tls_and_with_it() -> None:
+    (unary,) = [shape for shape in shapes.HOP_SHAPES if shape.name == "unary"]
+    cpu_us = {
+        "filature": [40, 50],
+        "hop": [80, 200],
+        "filature-tls": [60, 60],
+        "hop-tls": [150, 180],
+    }
+    turns = Turns(unary)
+    for name, each in cpu_us.items():
+        turns.measured[name] = [Measured(answers=10, relay_cpu_ns=us * 10_000) for us in each]
+    plain, tls = report.hop_rows(turns)
+    assert (plain.value, plain.limit) == (3.0, 2.2)  # of 2 × and 4 ×, turn by turn
+    assert plain.beside == "140.0 µs, the proxy alone 45.0 µs"
+    assert (tls.value, tls.limit) == (2.75, None)
+    assert tls.beside == "165.0 µs, the proxy alone 60.0 µs"
+    assert "TLS" in tls.figure
+    assert "TLS" not in plain.figure
+    assert {plain.verdict, tls.verdict} == {"not met, by 36%", ""}
+
+
+def test_routing_is_told_for_few_workers_and_for_many() -> None:
+    rows = {row.name: row for row in routing.rows(2000)}
+    for workers in (10, 200):
+        assert rows.pop(f"routing/{workers}/pick").value > 0
+        # workers are drawn in pairs: alone by chance it would be 0.07 and 0.32
+        assert 0 < rows.pop(f"routing/{workers}/variation").value < 0.3
+        same = rows.pop(f"routing/{workers}/same")
+        assert 0.5 < same.value <= 1
+        assert "of those whose worker had room" in same.beside
+    assert rows == {}

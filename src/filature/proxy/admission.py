@@ -27,7 +27,7 @@ from filature.relay.engines import Engine, EngineDirectory
 from filature.request.boundary import check_boundary
 from filature.request.parse import ParsedRequest
 from filature.request.prefix import prefix_of
-from filature.request.quote import PromptRules, TooExpensive, prompt_bound, quote
+from filature.request.quote import TooExpensive, prompt_bound, quote
 from filature.store.embedded import EmbeddedLedger
 from filature.store.idempotency import Idempotency
 from filature.store.prices import ModelPrice, PriceBook
@@ -195,8 +195,7 @@ class Admission:
         if request.dialect.is_metered:
             tariff = offer.dearest
             exact = prompt_tokens is not None
-            rules = PromptRules(price.template_tokens, media_tokens=price.media_tokens)
-            bound = prompt_bound(request, rules, offer.context_length)
+            bound = prompt_bound(request, offer.rules, offer.context_length)
             if prompt_tokens is None or prompt_tokens > bound:  # an engine cannot raise the hold
                 prompt_tokens = bound
         else:

@@ -2,6 +2,7 @@
 
 from filature.answer.pricing import Tariff
 from filature.relay.engines import Engine
+from filature.request.quote import PromptRules
 from filature.store.prices import ModelPrice
 
 
@@ -11,7 +12,16 @@ class Offer:
     ``own``: the same without the workers of the network; None where nothing is left then.
     """
 
-    __slots__ = ("context_length", "dearest", "engines", "has_remote", "own", "price", "tariffs")
+    __slots__ = (
+        "context_length",
+        "dearest",
+        "engines",
+        "has_remote",
+        "own",
+        "price",
+        "rules",
+        "tariffs",
+    )
 
     def __init__(
         self,
@@ -21,6 +31,7 @@ class Offer:
         context_length: int | None,
     ) -> None:
         self.price = price
+        self.rules = PromptRules(price.template_tokens, media_tokens=price.media_tokens)
         self.engines = engines
         self.tariffs = tariffs
         self.dearest = max(tariffs.values(), key=_coefficient)

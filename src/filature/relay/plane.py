@@ -18,6 +18,7 @@ from filature.units import RequestId
 
 _RANDOM_BYTES: Final = 4
 _IDS_DRAWN: Final = 256
+_NUMBERS: Final = [f"{number:03x}" for number in range(_IDS_DRAWN)]
 POLICIES_MAX: Final = 4096
 """Of tariffs and what clients ask for; above it they are made anew."""
 
@@ -42,7 +43,7 @@ class RequestIds:
             width = 2 * _RANDOM_BYTES
             prefix = f"req_{int(self._wall() * 1e6):013x}"
             self._drawn = [
-                f"{prefix}{number:03x}{digits[number * width : (number + 1) * width]}"
+                prefix + _NUMBERS[number] + digits[number * width : (number + 1) * width]
                 for number in range(_IDS_DRAWN - 1, -1, -1)  # taken from the end
             ]
         return RequestId(self._drawn.pop())

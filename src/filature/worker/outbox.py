@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -52,7 +53,7 @@ class Outbox:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fresh: list[tuple[str, str, str]] = []
-        self._using = asyncio.Lock()  # the connection, which goes from thread to thread
+        self._in_use = threading.Lock()  # the connection, which goes from thread to thread
         self._connection: sqlite3.Connection | None = None
         self._count = 0  # with those that are not written yet
         self.dropped = 0
@@ -61,14 +62,13 @@ class Outbox:
         """Raises StoreError."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await asyncio.to_thread(self._prepare)
+            await self._in_thread(self._prepare)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"The outbox {self._path} cannot be used: {error}") from None
 
     async def close(self) -> None:
         """``flush`` first."""
-        async with self._using:
-            await asyncio.to_thread(self._disconnect)
+        await self._in_thread(self._disconnect)
 
     def __len__(self) -> int:
         return self._count
@@ -85,37 +85,41 @@ class Outbox:
         """Write what was added since. Raises StoreError; then it is kept, and written at the next call."""
         if not self._fresh:
             return
-        async with self._using:
-            fresh, self._fresh = self._fresh, []
-            try:
-                await asyncio.to_thread(self._insert, fresh)
-            except sqlite3.Error as error:
-                self._fresh = fresh + self._fresh
-                raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
+        fresh, self._fresh = self._fresh, []
+        try:
+            await self._in_thread(self._insert, fresh)
+        except sqlite3.Error as error:
+            self._fresh = fresh + self._fresh
+            raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
 
     async def oldest(self, proxy: str) -> Delivery | None:
         """The next to deliver to a proxy. Raises StoreError."""
-        async with self._using:
-            try:
-                row = await asyncio.to_thread(self._first_row, _OLDEST, proxy, REPORTS_MAX)
-            except sqlite3.Error as error:
-                raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
+        try:
+            row = await self._in_thread(self._first_row, _OLDEST, proxy, REPORTS_MAX)
+        except sqlite3.Error as error:
+            raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
         return Delivery(*row) if row[0] else None
 
     async def forget(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
         """Those of a delivery that have ``ids`` were dealt with; how many they are. Raises StoreError."""
-        values: tuple[object, ...] = (delivery.last, proxy)
+        statement, values = _FORGET, [delivery.last, proxy]
         if len(ids) < delivery.number:
-            values += (json.dumps(list(ids)),)
-        async with self._using:
-            try:
-                gone = await asyncio.to_thread(
-                    self._run, _FORGET if len(values) == 2 else _FORGET_SOME, *values
-                )
-            except sqlite3.Error as error:
-                raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
-            self._count -= gone
-            return gone
+            statement, values = _FORGET_SOME, [delivery.last, proxy, json.dumps(list(ids))]
+        try:
+            gone: int = await self._in_thread(self._run, statement, *values)
+        except sqlite3.Error as error:
+            raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
+        self._count -= gone
+        return gone
+
+    async def _in_thread(self, function: Callable[..., Any], *values: object) -> Any:
+        """What was begun is done before anything else, also when nobody waits for it any more."""
+
+        def alone() -> Any:
+            with self._in_use:
+                return function(*values)
+
+        return await asyncio.shield(asyncio.to_thread(alone))
 
     # in a thread
 

@@ -1,5 +1,6 @@
 """Reports on disk: kept in order, by proxy, until they are forgotten, across restarts."""
 
+import asyncio
 import contextlib
 import json
 import sqlite3
@@ -124,3 +125,19 @@ async def test_any_number_is_written_and_forgotten_at_once(tmp_path: Path, numbe
         assert seen == [f"r{each}" for each in range(number)]
         assert await waiting(outbox, B) == ["r0"]
         assert len(outbox) == 1
+
+
+async def test_what_is_being_written_is_written_though_nobody_waits(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        for number in range(REPORTS_MAX):
+            outbox.add(A, f"r{number}", report(number))
+        writing = asyncio.ensure_future(outbox.flush())
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        outbox.add(A, "r0", report(0))
+        await outbox.flush()
+        assert len(outbox) == REPORTS_MAX + 1
+    async with opened(tmp_path) as again:
+        assert len(again) == REPORTS_MAX + 1
