@@ -47,8 +47,8 @@ class Desk:
             self._compare,
         )
 
-    def _compare(self, worker: str, record: UsageRecord, report: Report) -> None:
-        assert record.id == report.id
+    def _compare(self, worker: str, model: str, record: UsageRecord, report: Report) -> None:
+        assert (record.id, model) == (report.id, "m")
         self.compared.append((worker, report.id))
 
     def ticket(
