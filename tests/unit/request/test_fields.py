@@ -487,7 +487,6 @@ def test_without_cocoons_fields() -> None:
         ("max_coefficient", 1.5, "invalid_type"),
         ("max_coefficient", "1000", "invalid_type"),
         ("timeout", 0, "decimal_below_min_value"),
-        ("timeout", -1, "decimal_below_min_value"),
         ("timeout", "10", "invalid_type"),
         ("timeout", True, "invalid_type"),
         ("request_guid", 7, "invalid_type"),
