@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from tests.integration.harness import Call, Chain, Client, Puppet, RawEngine, chain, says
@@ -155,19 +156,24 @@ async def test_a_request_that_arrives_while_draining_is_refused() -> None:
     assert engine.requests == []
 
 
-async def test_sigterm_drains_and_a_second_one_ends_at_once() -> None:
+async def test_sigterm_drains_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
     puppet = Puppet()
     await puppet.start()
     try:
-        await signalled(puppet)
+        await signalled(puppet, tmp_path)
     finally:
         await puppet.close()
 
 
-async def signalled(puppet: Puppet) -> None:
+async def signalled(puppet: Puppet, data_dir: Path) -> None:
     for signals in (1, 2):
         settings = ProxySettings(
-            engines=[f"{puppet.url}=m"], port=0, admin_port=0, drain_s=5, log_level="error"
+            engines=[f"{puppet.url}=m"],
+            port=0,
+            admin_port=0,
+            drain_s=5,
+            log_level="error",
+            data_dir=data_dir,
         )
         running: asyncio.Future[Proxy] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(serve(settings, running.set_result))
