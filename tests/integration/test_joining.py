@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from tests.integration.accounts import store_of
-from tests.integration.harness import Puppet, RawEngine, says
+from tests.integration.harness import WAIT_S, Puppet, RawEngine, says
 from tests.integration.messages import CHAT, completion, cost, get, json_answer, post
 from tests.integration.network import Fake, engine_of, network
 
 from filature.proxy.workers import LEASE_S
 from filature.wire import control
+from filature.worker.terms import LOOK_S, TERMS_FILE, Change, write_change
 
 HI = json_answer(completion("hi", 3, 2))
 
@@ -277,3 +278,29 @@ async def test_an_old_process_that_ends_while_the_new_one_is_here_takes_nothing_
         assert worker.instance == net.workers["gpu"].instance
         assert (await net.chain.ask(post(CHAT))).status == 200
         await old.close()
+
+
+async def test_price_and_capacity_are_changed_while_the_worker_runs() -> None:
+    puppet = Puppet()
+    async with network() as net:
+        worker = await net.join("gpu", puppet, coefficient=1000)
+        client = await net.chain.connect()
+        client.send(post(CHAT))
+        call = await puppet.call()  # at the price that was promised
+        write_change(worker.settings.data_dir, Change(coefficient=2000, max_requests=1))
+        engine = await engine_of(net, "gpu")
+        async with asyncio.timeout(WAIT_S):
+            while engine.capacity != 1 or engine.models["m"].coefficient != 2000:
+                await asyncio.sleep(0.01)
+        call.end(HI)
+        assert (await client.answer()).json["usage"]["total_cost"] == cost(3, 2)
+        client.send(post(CHAT | {"max_coefficient": 1999}))
+        refused = await client.answer()
+        assert refused.status == 403, refused.body
+        client.send(post(CHAT))
+        call = await puppet.call()
+        call.end(HI)
+        assert (await client.answer()).json["usage"]["total_cost"] == 2 * cost(3, 2)
+        (worker.settings.data_dir / TERMS_FILE).write_text("{")  # it stays as it is
+        await asyncio.sleep(1.5 * LOOK_S)
+        assert (worker.terms.coefficient, worker.terms.max_requests) == (2000, 1)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from filature.admin.amounts import both, time_of
 from filature.admin.models import Asked, Credits, Id, NanoCredits, OneLine, Result
+from filature.store.availability import WorkerDay
 from filature.store.earnings import Earned
 from filature.store.payouts import Payout, PayoutRequest, request_of
 from filature.units import COEFFICIENT_ONE
@@ -92,6 +93,24 @@ class EarningsLine(BaseModel):
         )
 
 
+class WorkerDayShown(BaseModel):
+    """How long a worker was there on one day (UTC)."""
+
+    day: str
+    ready_s: float
+    idle_s: float = Field(description="Of these, in which it had no request")
+    refused: int = Field(description="Requests that it sent back, since it was full")
+
+    @classmethod
+    def of(cls, row: WorkerDay, day: str) -> Self:
+        return cls(
+            day=day,
+            ready_s=row.ready_ms / 1000,
+            idle_s=row.idle_ms / 1000,
+            refused=row.refused,
+        )
+
+
 class EarningsShown(BaseModel):
     """What a worker earned in a time, and how its account stands now."""
 
@@ -99,6 +118,7 @@ class EarningsShown(BaseModel):
     worker: str
     data: list[EarningsLine]
     total: EarningsLine
+    days: list[WorkerDayShown]
     balance: str
     balance_nano: int
     paid_out: str = Field(description="Since the beginning, less what came back")

@@ -15,6 +15,7 @@ from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import (
     EarningsLine,
     EarningsShown,
+    WorkerDayShown,
     WorkerModelShown,
     WorkerShown,
 )
@@ -185,7 +186,12 @@ class WorkerRoutes:
             paid_out=sum(payout.amount - payout.returned for payout in payouts),
         )
         total = EarningsLine.of(_total(rows), "")
-        return EarningsShown(worker=name, data=lines, total=total, **amounts)
+        since_day = since_ms // (_DAY_S * 1000)
+        days = [
+            WorkerDayShown.of(each, _day(each.day))
+            for each in await self._store.worker_days.list(name, since_day)
+        ]
+        return EarningsShown(worker=name, data=lines, total=total, days=days, **amounts)
 
     def _joined(self) -> dict[str, WorkerStanding]:
         return (

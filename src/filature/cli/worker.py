@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from filature.cli import worker_audit, worker_statement
+from filature.cli import worker_audit, worker_change, worker_statement
 from filature.cli.connect import CHOICE_WRONG, CommandFailed
 from filature.cli.key import coefficient_text
 from filature.cli.serving import fail, run, settings_of
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
         worker_audit.clear,
     ):
         command(workers, function)
+    worker_change.register(workers)
     worker_statement.register(workers)
 
 
@@ -230,6 +231,23 @@ def earnings(
         ),
         empty="Nothing in this time.",
     )
+    if answer["days"]:
+        print()
+        show_table(
+            [
+                Column("day (UTC)"),
+                *(Column(name, "number") for name in ("hours ready", "idle", "refused")),
+            ],
+            (
+                (
+                    each["day"],
+                    f"{each['ready_s'] / 3600:.2f}",
+                    f"{each['idle_s'] / (each['ready_s'] or 1):.0%}",
+                    each["refused"],
+                )
+                for each in answer["days"]
+            ),
+        )
     print(
         f"Owed to {name}: {credits_text(answer['balance_nano'])} credits, "
         f"paid out so far: {credits_text(answer['paid_out_nano'])}. "

@@ -27,6 +27,7 @@ from filature.proxy.control import Control
 from filature.proxy.free_failures import FreeFailures
 from filature.proxy.pages import Pages
 from filature.proxy.payout_desk import PayoutDesk
+from filature.proxy.presence import Presence
 from filature.proxy.rates import RateLimiter
 from filature.proxy.reports import ReportDesk
 from filature.proxy.routes import Routes
@@ -185,7 +186,10 @@ class Proxy:
         if settings.price_default:
             price = settings.default_price("any")
             self.workers.default_prices = (price.prompt, price.completion)
-        self._upkeep = Upkeep(store, idempotency, self._admission, settings.usage_days)
+        self.workers.presence = Presence(store.worker_days, wall_ms)
+        self._upkeep = Upkeep(
+            store, idempotency, self._admission, self.workers.presence, settings.usage_days
+        )
         pages = Pages(self.engines, store, self.usage, self._admission.price_of, self._is_draining)
         pages.add(KEYS_PATH, statements.keys)
         return Routes(
@@ -303,6 +307,7 @@ class Proxy:
             await self._admin.stop()
         if self._auditor is not None:
             await self._auditor.close()
+            await self._upkeep.end()
         self.engines.close()
         self._clock.stop()
         if self.store is not None:

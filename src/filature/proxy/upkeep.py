@@ -8,6 +8,7 @@ from filature.errors import StoreError
 from filature.ledger.accounts import client_account
 from filature.ledger.commands import OpenAccount, TopUp
 from filature.proxy.admission import Admission
+from filature.proxy.presence import Presence
 from filature.store.embedded import EmbeddedLedger
 from filature.store.idempotency import PURGED_AT_ONCE as KEYS_PURGED_AT_ONCE
 from filature.store.idempotency import Idempotency
@@ -25,14 +26,20 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """``begin`` before anything is served, then ``run`` until it is cancelled."""
+    """``begin`` before anything is served, then ``run`` until it is cancelled, then ``end``."""
 
     def __init__(
-        self, store: Store, idempotency: Idempotency, admission: Admission, usage_days: int
+        self,
+        store: Store,
+        idempotency: Idempotency,
+        admission: Admission,
+        presence: Presence,
+        usage_days: int,
     ) -> None:
         self._store = store
         self._idempotency = idempotency
         self._admission = admission
+        self._presence = presence
         self._usage_ms = usage_days * _DAY_MS
 
     async def begin(self) -> None:
@@ -46,9 +53,17 @@ class Upkeep:
                 await self._purge()
             await asyncio.sleep(LOOK_S)
             looks += 1
+            await self.end()
             expired = self._admission.expire()
             if expired:
                 log.error("%d holds were never ended: a defect", expired)
+
+    async def end(self) -> None:
+        """Store what was added up since."""
+        try:
+            await self._presence.store()
+        except StoreError as error:
+            log.warning("how long workers were there is stored later: %s", error)
 
     async def _purge(self) -> None:
         try:

@@ -9,6 +9,7 @@ from filature.admin.marks import ClaimFigures
 from filature.admin.workers import ModelStanding, WorkerStanding
 from filature.errors import Conflict
 from filature.proxy.audit.auditor import Auditor
+from filature.proxy.presence import Presence, Seen
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import Abilities, Engine, EngineAddress, EngineDirectory, ServedModel
 from filature.relay.limits import RelayLimits
@@ -37,6 +38,7 @@ class Worker:
         "joined_ms",
         "lease_until",
         "replaced",
+        "seen",
         "token",
         "told",
         "version",
@@ -54,6 +56,7 @@ class Worker:
         self.replaced: tuple[str, ...] = ()
         """The processes whose place it took, the latest last."""
         self.draining = False
+        self.seen: Seen | None = None
         self.told: list[ModelOffered] = []
         """As it offered them, those that it may serve."""
 
@@ -98,6 +101,8 @@ class Workers:
         self._drained: dict[str, str] = {}  # by name, the process that was
         self.statement: Callable[[str], str | None] = _no_statement
         """A worker's latest earnings statement."""
+        self.presence: Presence | None = None
+        """Who adds up how long workers are there."""
         self.auditor: Auditor | None = None
         """Who looks at what workers claim."""
         self.default_prices: tuple[int, int] | None = None
@@ -222,6 +227,12 @@ class Workers:
         allowed = token.models
         worker.told = [m for m in standing.models if allowed is None or m.id in allowed]
         self._offer(worker)
+        if self.presence is not None:
+            now, engine = self._clock.now, worker.engine
+            is_ready = bool(engine.models) and worker.state == "ready"
+            worker.seen = self.presence.heard(
+                worker.name, engine, worker.seen, now, is_ready=is_ready
+            )
         refused = [m.id for m in standing.models if m.id not in worker.engine.models]
         return Welcome(
             worker=token.worker,

@@ -129,6 +129,10 @@ class Engine:
         self.watch: Watch | None = None
         """Who looks at what it claims."""
         self.running = 0
+        self.asked = 0
+        """Requests that it was sent, ever."""
+        self.refused = 0
+        """Of these, those that it sent back since it was full."""
         self.capacity: int | None = None
         """Requests that it takes at once; None: any number."""
         self.full_until = 0.0  # it said that it takes no more

@@ -156,6 +156,7 @@ class Exchange(ClientSide):
         self._engine, self._model = engine, model
         self._tried.append(engine)
         engine.running += 1
+        engine.asked += 1
         self._answer = None
         self._status = 0
         self._deadlines.enter(ASKING, plane.clock.now)
@@ -211,6 +212,7 @@ class Exchange(ClientSide):
         """The worker has no room, whatever it told before: no failure, and no try."""
         engine = self._tried.pop()
         engine.full_until = self._plane.clock.now + BUSY_S
+        engine.refused += 1
         self._drop_engine(cancel=True)
         self._try_next_engine()
 

@@ -168,6 +168,17 @@ worker_marks: Final = Table(
     PrimaryKeyConstraint("worker", "model", "kind"),
 )
 
+worker_days: Final = Table(
+    "worker_days",
+    metadata,
+    Column("worker", Text, nullable=False),
+    Column("day", BigInteger, nullable=False),  # since 1970, by UTC
+    Column("ready_ms", BigInteger, nullable=False),
+    Column("idle_ms", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    PrimaryKeyConstraint("worker", "day"),
+)
+
 tariffs: Final = Table(
     "tariffs",
     metadata,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert
 
 from filature.ledger.accounts import HOUSE_ACCOUNTS, Account, kind_of
 from filature.ledger.book import Ledger
+from filature.store.availability import WorkerDays
 from filature.store.database import Database
 from filature.store.disabled_workers import DisabledWorkers
 from filature.store.embedded import EmbeddedLedger, LookedUp
@@ -54,6 +55,7 @@ class Store:
         self.worker_tokens = worker_tokens
         self.disabled_workers = disabled_workers
         self.marks = marks
+        self.worker_days = WorkerDays(reader, writer)
         self.payout_requests = PayoutRequests(reader, writer)
         self.spending = spending
         """What keys with a budget spent, by key and period, when it was opened."""

@@ -28,6 +28,7 @@ from filature.request.limits import RequestLimits
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
 from filature.telemetry.record import UsageRecord
+from filature.wire import control
 from filature.wire.control import ModelOffered, Standing
 from filature.wire.ticket import TICKET_HEADER
 from filature.worker.link import ProxyLink
@@ -35,6 +36,7 @@ from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.settings import OUTBOX_FILE, WorkerSettings
 from filature.worker.statements import StatementKeeper
+from filature.worker.terms import LOOK_S, Terms, TermsError, forget_change, read_change
 from filature.worker.tunnels import ProxyAddress, Tunnels
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self._proxy_tls = proxy_tls or ssl.create_default_context(cafile=_path(settings.proxy_ca))
-        self._requests_max = settings.max_requests
+        self.terms = Terms(settings.coefficient, settings.max_requests)
         self._limits = limits = settings.relay_limits()
         self._clock = clock = CoarseClock(time.time)
         key = settings.engine_key.get_secret_value() if settings.engine_key else None
@@ -151,7 +153,7 @@ class Worker:
 
     def room(self) -> int:
         """How many more could be."""
-        return 0 if self.draining else self._requests_max - self.running
+        return 0 if self.draining else self.terms.max_requests - self.running
 
     def _has_room(self) -> bool:
         return self.room() > 0
@@ -169,7 +171,7 @@ class Worker:
                         id=name,
                         context_length=model.context_length or self.settings.context_length,
                         created=model.created,
-                        coefficient=self.settings.coefficient,
+                        coefficient=self.terms.coefficient,
                         include_usage=model.abilities.include_usage,
                         continuous_usage=model.abilities.continuous_usage,
                     ),
@@ -178,8 +180,8 @@ class Worker:
             instance=self.instance,
             version=__version__,
             models=list(offered.values()),
-            capacity=self.settings.max_requests,
-            running=min(self.running, self.settings.max_requests),
+            capacity=self.terms.max_requests,
+            running=min(self.running, control.CAPACITY_MAX),
             draining=self.draining,
         )
 
@@ -191,9 +193,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._clock.start(loop)
         await self.outbox.open()
+        forget_change(self.settings.data_dir)
         await self._show_metrics()
         self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
         self._tasks.append(loop.create_task(self._flush_outbox()))
+        self._tasks.append(loop.create_task(self._follow_terms()))
         self._tasks.append(loop.create_task(self._join()))
 
     async def _show_metrics(self) -> None:
@@ -225,6 +229,28 @@ class Worker:
                 if not failing:
                     log.warning("%s", error.message)
                 failing = True
+
+    async def _follow_terms(self) -> None:
+        """What the owner changes while the worker runs; a file that cannot be used changes nothing, and is told of."""
+        refused = ""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                change = read_change(self.settings.data_dir)
+            except (TermsError, OSError) as error:
+                if refused != str(error):
+                    log.warning("the terms stay as they are: %s", error)
+                refused = str(error)
+                continue
+            refused = ""
+            terms = self.terms
+            if terms.apply(change, self._clock.now):
+                log.info(
+                    "coefficient %d, at most %d requests", terms.coefficient, terms.max_requests
+                )
+                await asyncio.gather(*(link.tell() for link in self.links if link.joined))
+            for link in self.links:
+                link.service.coefficient = terms.least(self._clock.now)
 
     async def drain(self) -> None:
         """Tell the proxies, let running answers finish within the grace period, end the rest."""

@@ -8,6 +8,7 @@ from tests.unit.admin.api import NOW_MS, Api, charged, opened, rich
 from tests.unit.admin.joined import Joined
 
 from filature.admin.workers import CSV_COLUMNS
+from filature.store.availability import WorkerDay
 
 DAY_MS = 86_400_000
 
@@ -108,6 +109,8 @@ async def test_who_never_had_a_token_is_not_known(running: Api, joined: Joined, 
 
 async def test_earnings_and_how_the_account_stands(either: Api) -> None:
     await rich(either)
+    day = NOW_MS // DAY_MS
+    await either.store.worker_days.add([WorkerDay("w", day, 7_200_500, 3_600_000, 2)])
     await charged(either, "r1", 1000, 1000, started_ms=NOW_MS)
     await charged(either, "r2", 500, 1000, model="linen")
     await either.ask("POST", "/payouts", {"worker": "w", "amount_nano": 300, "id": "p"}, 201)
@@ -118,6 +121,7 @@ async def test_earnings_and_how_the_account_stands(either: Api) -> None:
     assert earned == {
         "object": "earnings",
         "worker": "w",
+        "days": [{"day": "2026-07-01", "ready_s": 7200.5, "idle_s": 3600.0, "refused": 2}],
         "balance": "0.00000115",
         "balance_nano": 1350 - 200,
         "paid_out": "0.0000002",

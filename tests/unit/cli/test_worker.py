@@ -13,6 +13,8 @@ from tests.unit.store.working import fail, rich, serve
 
 DAY_MS = 86_400_000
 
+from filature.store.availability import WorkerDay
+
 
 @pytest.fixture
 def joined() -> Joined:
@@ -66,13 +68,18 @@ def test_earnings(cli: Caller, running: Running) -> None:
         store = running.store
         await rich(store)
         serve(store, "r1", "gpu", 10**8, fee_bp=1000, prompt=5, completion=7)
-        fail(store, "r2", "gpu", "engine_failed", at_ms=store.writer.wall_ms())
+        now_ms = store.writer.wall_ms()
+        fail(store, "r2", "gpu", "engine_failed", at_ms=now_ms)
+        await store.worker_days.add(
+            [WorkerDay("gpu", now_ms // 86_400_000, 5_400_000, 2_700_000, 3)]
+        )
         await store.ledger.flush()
 
     asyncio.run_coroutine_threadsafe(work(), running.loop).result(20)
     said = cli.said("worker", "earnings", "gpu", "--since", "1d")
     row = rows(said)[0]
     assert row[1:] == ["m", "1", "1", "5", "7", "0.10", "0.01", "0.09", "1", "engine_failed"]
+    assert said.splitlines()[-2].split()[1:] == ["1.50", "50%", "3"]
     assert "Owed to gpu: 0.09 credits, paid out so far: 0.00" in said.splitlines()[-1]
     assert cli.answer("worker", "earnings", "gpu")["data"][0]["earned_nano"] == 9 * 10**7
     head, line = cli.said("worker", "earnings", "gpu", "--csv").splitlines()

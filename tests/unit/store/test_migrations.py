@@ -13,6 +13,7 @@ from filature.store.migrations.versions import (
     v0002_worker_tokens,
     v0003_payout_requests,
     v0004_worker_marks,
+    v0005_worker_days,
 )
 from filature.store.schema import aliases, metadata
 
@@ -50,6 +51,7 @@ def test_each_can_be_undone(empty_database_url: str) -> None:
         with Operations.context(MigrationContext.configure(connection)):
             left = {*metadata.tables, "alembic_version"}
             for version, tables in (
+                (v0005_worker_days, {"worker_days"}),
                 (v0004_worker_marks, {"worker_marks"}),
                 (v0003_payout_requests, {"payout_requests", "disabled_workers"}),
                 (v0002_worker_tokens, {"worker_tokens", "secrets"}),
@@ -67,6 +69,7 @@ def test_a_database_of_the_first_version_keeps_its_rows(empty_database_url: str)
     database.upgrade()
     with database.engine.begin() as connection:
         with Operations.context(MigrationContext.configure(connection)):
+            v0005_worker_days.downgrade()
             v0004_worker_marks.downgrade()
             v0003_payout_requests.downgrade()
             v0002_worker_tokens.downgrade()

@@ -15,6 +15,7 @@ from tests.databases import PostgresServer, sqlite_url
 from filature.errors import StoreError
 from filature.ledger.accounts import client_account, worker_account
 from filature.ledger.commands import Correct, OpenAccount, TopUp
+from filature.store.availability import WorkerDay
 from filature.store.batch import UsageRow
 from filature.store.database import Database
 from filature.store.idempotency import Claim, Idempotency
@@ -43,6 +44,7 @@ async def fill(url: str) -> Tables:
         secret, key = await store.keys.create(ALICE, "k", KeyLimits(Nano(10**9), "month"))
         await store.worker_tokens.create("w", frozenset({"m"}))
         await store.disabled_workers.disable("w")
+        await store.worker_days.add([WorkerDay("w", 1, 2, 3, 4)])
         await store.marks.put(Mark("w", "m", "prompt", 1, "{}"))
         await store.payout_requests.add("p", "w", Nano(5), Nano(5))
         await store.secret("s")
@@ -267,6 +269,7 @@ class TestBackup:
         before = filled(database_url)
         for statement in (
             "DROP TABLE payout_requests",
+            "DROP TABLE worker_days",
             "DROP TABLE worker_marks",
             "DROP TABLE disabled_workers",
             "DROP TABLE worker_tokens",
@@ -279,7 +282,14 @@ class TestBackup:
         filled(target)
         restore(path_of, target, force=True)
         upgrade(target)
-        newer = ("worker_tokens", "secrets", "payout_requests", "disabled_workers", "worker_marks")
+        newer = (
+            "worker_tokens",
+            "secrets",
+            "payout_requests",
+            "disabled_workers",
+            "worker_marks",
+            "worker_days",
+        )
         assert stored(target) == before | {table: [] for table in newer}
         asyncio.run(opens(target))
 
