@@ -11,9 +11,9 @@ from tests.unit.cli.calling import Caller, rows
 from tests.unit.cli.serving import Running, serving
 from tests.unit.store.working import fail, rich, serve
 
-DAY_MS = 86_400_000
-
 from filature.store.availability import WorkerDay
+
+DAY_MS = 86_400_000
 
 
 @pytest.fixture
