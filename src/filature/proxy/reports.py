@@ -53,15 +53,21 @@ class ReportDesk:
         """How many reports ended how."""
 
     async def take(self, token: WorkerToken, reports: list[Report]) -> Accepted:
-        """Deal with each, so that the worker may forget it. Raises StoreError: it is to be sent again."""
+        """Deal with each, so that the worker may forget it. Raises StoreError: it is to be sent again.
+
+        So is one of a request that has not ended, for which there is no verdict: this process may die before it does.
+        """
         verdicts: dict[str, str] = {}
         for report in reports:
             verdict = await self._judge(token, report)
-            verdicts[report.id] = verdict
-            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+            if verdict is not None:
+                verdicts[report.id] = verdict
+                self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        if "known" in verdicts.values():
+            await self._store.ledger.flush()  # what is known has ended, but may not be stored yet
         return Accepted(verdicts=verdicts)
 
-    async def _judge(self, token: WorkerToken, report: Report) -> str:
+    async def _judge(self, token: WorkerToken, report: Report) -> str | None:
         record = self._recent.get(report.id)
         if record is not None:
             model = self._store.prices.aliases.get(record.model, record.model)
@@ -75,8 +81,10 @@ class ReportDesk:
         if ticket.request != report.id or ticket.worker != token.worker:
             log.warning("worker %s: another's ticket, of request %s", token.worker, report.id)
             return "forged"
-        if ticket.boot == self._boot or report.id in self._settling:
-            return "known"
+        if report.id in self._settling:
+            return None
+        if ticket.boot == self._boot:
+            return None if HoldId(report.id) in self._store.ledger.state.holds else "known"
         if self._wall_ms() > ticket.expires_ms + GRACE_MS:
             return "expired"
         if report.outcome not in _CHARGED or not (report.prompt or report.completion):

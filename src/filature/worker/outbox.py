@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import sqlite3
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from filature.errors import StoreError
 from filature.wire.control import REPORTS_MAX
@@ -55,13 +56,15 @@ class Outbox:
         self._fresh: list[tuple[str, str, str]] = []
         self._in_use = threading.Lock()  # the connection, which goes from thread to thread
         self._connection: sqlite3.Connection | None = None
+        self._locked: BinaryIO | None = None
         self._count = 0  # with those that are not written yet
         self.dropped = 0
 
     async def open(self) -> None:
-        """Raises StoreError."""
+        """Raises StoreError, also where another process has it."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock()
             await self._in_thread(self._prepare)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"The outbox {self._path} cannot be used: {error}") from None
@@ -69,6 +72,21 @@ class Outbox:
     async def close(self) -> None:
         """``flush`` first."""
         await self._in_thread(self._disconnect)
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
+
+    def _lock(self) -> None:
+        """For as long as this process lives: reports of two workers would be delivered in one's name."""
+        locked = self._path.with_suffix(".lock").open("wb")
+        try:
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked.close()
+            raise StoreError(
+                f"Another worker runs with {self._path.parent}: give each a --data-dir of its own."
+            ) from None
+        self._locked = locked
 
     def __len__(self) -> int:
         return self._count

@@ -8,6 +8,7 @@ import pytest
 from filature.answer.pricing import Tariff
 from filature.ledger.accounts import client_account, worker_account
 from filature.ledger.commands import OpenAccount, TopUp
+from filature.proxy.grants import row_of
 from filature.proxy.reports import GRACE_MS, ReportDesk
 from filature.proxy.tickets import TicketOffice
 from filature.relay.outcome import Outcome
@@ -15,7 +16,7 @@ from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
 from filature.store.worker_tokens import WorkerToken
 from filature.telemetry.record import UsageRecord
-from filature.units import AccountId, Nano, RequestId, TransferId
+from filature.units import AccountId, HoldId, Nano, RequestId, TransferId
 from filature.wire.control import Report
 
 NOW_MS = 1_800_000_000_000
@@ -175,3 +176,27 @@ async def test_a_report_of_what_was_metered_here_is_compared(desk: Desk) -> None
     assert await desk.says("r", "whatever its ticket says") == "known"
     assert desk.compared == [("gpu", "r")]
     assert desk.balance(CLIENT) == 10**6
+
+
+async def test_a_report_of_what_has_not_ended_is_to_be_sent_again(desk: Desk) -> None:
+    """The process may still die before it has ended, and the report is what it is settled by then."""
+    ledger, request = desk.store.ledger, HoldId("r")
+    ledger.hold(request, CLIENT, Nano(HELD), 1000, NOW_MS + 10**6)
+    report = Report.model_validate(
+        {
+            "id": "r",
+            "ticket": desk.ticket("r", boot="now"),
+            "outcome": "completed",
+            "prompt": 1,
+            "cached": 0,
+            "completion": 1,
+            "reasoning": 0,
+        }
+    )
+    assert (await desk.desk.take(TOKEN, [report])).verdicts == {}
+    record = UsageRecord(RequestId("r"), None, "chat", "m", "gpu", Outcome.COMPLETED, 200)
+    record.account = CLIENT
+    ledger.settle(request, worker_account("gpu"), Nano(7), row_of(record), None, None)
+    desk.recent.add(record)
+    assert (await desk.desk.take(TOKEN, [report])).verdicts == {"r": "known"}
+    assert await desk.store.usage.get("r") is not None, "it is stored before it is forgotten"

@@ -141,3 +141,12 @@ async def test_what_is_being_written_is_written_though_nobody_waits(tmp_path: Pa
         assert len(outbox) == REPORTS_MAX + 1
     async with opened(tmp_path) as again:
         assert len(again) == REPORTS_MAX + 1
+
+
+async def test_two_workers_do_not_share_a_folder(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        second = Outbox(tmp_path / "worker" / "outbox.db")
+        with pytest.raises(StoreError, match="--data-dir"):
+            await second.open()
+    async with opened(tmp_path):
+        pass
