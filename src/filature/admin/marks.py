@@ -42,24 +42,13 @@ class MarkShown(BaseModel):
         return cls(model=mark.model, kind=mark.kind, at_ms=mark.at_ms, **figures)
 
 
-class FiguresShown(BaseModel):
-    """The latest samples of a worker's claims for a model."""
-
-    model: str
-    kind: str
-    samples: int
-    claimed: int
-    allowed: int
-    marked: bool
-
-
 class AuditShown(BaseModel):
     """A worker's marks, and what was sampled of it since the proxy began."""
 
     object: Literal["audit"] = "audit"
     worker: str
     marks: list[MarkShown]
-    samples: list[FiguresShown]
+    samples: list[ClaimFigures]
 
 
 def check_payable(marks: Marks, worker: str) -> None:

@@ -1,7 +1,7 @@
 """Workers over HTTP: which there are, whether they get requests, what they earned."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Protocol
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from filature.admin.amounts import both
 from filature.admin.ledger import Form
-from filature.admin.marks import AuditShown, ClaimFigures, FiguresShown, MarkShown
+from filature.admin.marks import AuditShown, ClaimFigures, MarkShown
 from filature.admin.models import Listed, NameInPath
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import (
@@ -154,7 +154,7 @@ class WorkerRoutes:
         return AuditShown(
             worker=name,
             marks=[MarkShown.of(mark) for mark in self._store.marks.of(name)],
-            samples=[FiguresShown(**asdict(each)) for each in figures],
+            samples=list(figures),
         )
 
     async def clear(self, name: NameInPath) -> WorkerShown:
