@@ -403,3 +403,21 @@ async def test_the_events_of_a_strange_stream_pass_unchanged() -> None:
     async with network(RawEngine(says(stream_answer([delta("a"), *odd])))) as net:
         answer = await net.chain.ask(post(STREAM))
         assert odd[0] in answer.body
+
+
+async def test_who_allows_more_gets_what_others_do_not_take() -> None:
+    strict, free = RawEngine(says(HI)), RawEngine(says(HI))
+    url = {"type": "image_url", "image_url": {"url": "https://pictures.example/a.png"}}
+    asked = CHAT | {"priority": 3, "messages": [{"role": "user", "content": [url]}]}
+    async with network(strict) as net:
+        refused = await net.chain.ask(post(asked))
+        assert (refused.status, refused.json["error"]["param"]) == (400, "priority")
+        await net.join("free", free, allow_fields=["priority"], allow_media=["pictures.example"])
+        await net.join("half", strict, allow_fields=["priority"])
+        for _ in range(3):
+            assert (await net.chain.ask(post(asked))).status == 200
+        assert [each.json["priority"] for each in free.requests] == [3, 3, 3]
+        assert free.requests[0].json["messages"] == asked["messages"]
+        assert strict.requests == []
+        refused = await net.chain.ask(post(asked | {"kv_transfer_params": {"a": 1}}))
+        assert refused.status == 400

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CHOICE_WRONG: Final = 2
 """Exit status for settings that cannot be used; 1 is for what went wrong with good ones."""
-_OPTIONS: Final = {"engines": "engine", "proxies": "proxy"}
+_OPTIONS: Final = {"engines": "engine", "proxies": "proxy", "allow_fields": "allow-field"}
 """Settings that hold several, and the option that may be given several times."""
 _PORT_OPTIONS: Final = "others with --port and --admin-port"
 

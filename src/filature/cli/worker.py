@@ -73,6 +73,19 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     proxy_ca: Annotated[
         Path | None, typer.Option(help="CA certificates (PEM) for https proxies.")
     ] = None,
+    allow_field: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A field that workers do not take as a rule; may be given several times.",
+        ),
+    ] = None,
+    allow_media: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOMAIN", help="Where the engine may fetch media; may be given several times."
+        ),
+    ] = None,
     context_length: Annotated[
         int | None,
         typer.Option(help="Tokens of the context, where the engine does not tell. [8192]"),
@@ -100,7 +113,8 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
             fail("worker", "give a subcommand's options behind it, and no others", CHOICE_WRONG)
         context.obj = target_of_environment()
         return
-    for name, plural in (("proxy", "proxies"), ("engine", "engines")):
+    plurals = {"proxy": "proxies", "engine": "engines", "allow_field": "allow_fields"}
+    for name, plural in plurals.items():
         if name in given:
             given[plural] = given.pop(name)
     from filature.proxy.settings import default_data_dir  # noqa: PLC0415  # --help is quick

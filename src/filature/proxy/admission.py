@@ -19,7 +19,7 @@ from filature.ledger.outcomes import Outcome as LedgerOutcome
 from filature.proxy.callers import Caller
 from filature.proxy.free_failures import FreeFailures
 from filature.proxy.grants import Ends, HeldGrant
-from filature.proxy.offer import Offer
+from filature.proxy.offer import Offer, context_length
 from filature.proxy.rates import RateLimiter
 from filature.proxy.tickets import TicketOffice
 from filature.relay.clock import CoarseClock
@@ -109,9 +109,10 @@ class Admission:
             try:
                 check_boundary(request)
             except InvalidRequest:
-                if offer.own is None:
+                taken = offer.taking(request)
+                if taken is None:
                     raise
-                return offer.own
+                return taken
         return offer
 
     def price_of(self, model: str) -> ModelPrice | None:
@@ -170,13 +171,7 @@ class Admission:
                     code="max_coefficient_too_low",
                 )
             raise self._engines.nobody(model)
-        offer = Offer(price, engines, tariffs, _context_length(engines, model))
-        if offer.has_remote:
-            own = [engine for engine in engines if not engine.is_remote]
-            if own:
-                kept = {engine.name: tariffs[engine.name] for engine in own}
-                offer.own = Offer(price, own, kept, _context_length(own, model))
-        return offer
+        return Offer(price, engines, tariffs, context_length(engines, model))
 
     def admit(
         self,
@@ -245,17 +240,6 @@ class Admission:
             f"{name!r} has {_text(available)} available, and running requests hold {_text(held)}. "
             f"The operator adds credit with `filature account top-up {name} AMOUNT`."
         )
-
-
-def _context_length(engines: list[Engine], model: str) -> int | None:
-    """The longest that one of them has; None where one does not tell."""
-    longest = 0
-    for engine in engines:
-        length = engine.models[model].context_length
-        if length is None:
-            return None
-        longest = max(longest, length)
-    return longest
 
 
 def _text(nano: int) -> str:

@@ -46,7 +46,7 @@ async def count_prompt(offer: Offer, request: ParsedRequest, now: float) -> Coun
         if not engine.is_remote:
             return Counted(tokens, offer)
         if name in engine.models:  # it may have left meanwhile
-            return Counted(tokens, offer.only(engine))
+            return Counted(tokens, offer.of([engine]))
     return None
 
 

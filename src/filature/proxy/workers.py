@@ -14,6 +14,7 @@ from filature.relay.clock import CoarseClock
 from filature.relay.engines import Abilities, Engine, EngineAddress, EngineDirectory, ServedModel
 from filature.relay.limits import RelayLimits
 from filature.relay.tunnel import TunnelPool
+from filature.request.allowance import Allowance
 from filature.store.worker_tokens import WorkerToken
 from filature.telemetry.metrics import Metrics
 from filature.wire.control import ModelOffered, Standing, Welcome
@@ -22,6 +23,7 @@ HEARTBEAT_S: Final = 5.0
 LEASE_S: Final = 3 * HEARTBEAT_S
 """After a worker's last heartbeat: three missed ones end it."""
 WORKERS_MAX: Final = 10_000
+ALLOWANCES_MAX: Final = 1024
 REPLACED_MAX: Final = 8
 """Earlier processes of a worker that are remembered, and not let in again while the present one is here."""
 
@@ -97,6 +99,7 @@ class Workers:
         self._wall_ms = wall_ms
         self._sold = sold
         self._workers: dict[str, Worker] = {}
+        self._allowances: dict[tuple[frozenset[str], frozenset[str]], Allowance] = {}
         self._disabled: set[str] = set()
         self._drained: dict[str, str] = {}  # by name, the process that was
         self.statement: Callable[[str], str | None] = _no_statement
@@ -224,6 +227,7 @@ class Workers:
         drained = self._drained.get(worker.name) == worker.instance
         worker.draining = standing.draining or drained
         worker.engine.capacity = standing.capacity
+        worker.engine.allowance = self._allowance(standing)
         allowed = token.models
         worker.told = [m for m in standing.models if allowed is None or m.id in allowed]
         self._offer(worker)
@@ -241,6 +245,18 @@ class Workers:
             refused_models=[] if worker.draining or self.is_disabled(worker.name) else refused,
             statement=self.statement(worker.name),
         )
+
+    def _allowance(self, standing: Standing) -> Allowance | None:
+        """Workers that allow the same have the same object."""
+        fields, media = frozenset(standing.allowed_fields), frozenset(standing.allowed_media)
+        if not fields and not media:
+            return None
+        key = (fields, media)
+        if key not in self._allowances:
+            if len(self._allowances) >= ALLOWANCES_MAX:
+                self._allowances.clear()
+            self._allowances[key] = Allowance(fields, media)
+        return self._allowances[key]
 
     def _offer(self, worker: Worker) -> None:
         """Let the engine's models be those that requests may be sent for now."""

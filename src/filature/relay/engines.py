@@ -12,6 +12,7 @@ from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
 from filature.relay.upstream import Origin, UpstreamPool
 from filature.relay.watch import Watch
+from filature.request.allowance import Allowance
 from filature.wire.dialect import Dialect
 
 SET_ASIDE_S: Final = 1.0
@@ -126,6 +127,8 @@ class Engine:
         self.name = address.url
         self.is_remote = pool is not None
         """A worker of the network: somebody else's."""
+        self.allowance: Allowance | None = None
+        """What of a request it takes that workers do not take as a rule."""
         self.watch: Watch | None = None
         """Who looks at what it claims."""
         self.running = 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from filature.errors import InvalidRequest
+from filature.request.allowance import Allowance
 from filature.request.cocoon import COCOON_FIELDS
 from filature.request.parse import RULES, ParsedRequest
 from filature.request.rules import shown_name
@@ -95,11 +96,13 @@ _PASSING: Final = {
 Check = Callable[[Any, str], None]
 
 
-def check_boundary(request: ParsedRequest) -> None:
-    """Raises InvalidRequest, which names the field."""
+def check_boundary(request: ParsedRequest, allowance: Allowance | None = None) -> None:
+    """Raises InvalidRequest, which names the field. ``allowance``: what this seller takes all the same."""
     fields = request.fields
+    if allowance is not None:
+        fields = allowance.without(fields)
     if not fields.keys() <= _PASSING[request.dialect]:
-        _check_fields(request)
+        _check_fields(request, fields)
     if not _HAVE_SCHEMAS.isdisjoint(fields):
         for name in _SCHEMA_FIELDS:
             if name in fields:
@@ -110,9 +113,9 @@ def check_boundary(request: ParsedRequest) -> None:
             check(fields[name], name)
 
 
-def _check_fields(request: ParsedRequest) -> None:
+def _check_fields(request: ParsedRequest, fields: dict[str, Any]) -> None:
     known = request.rules.rules
-    for name, value in request.fields.items():
+    for name, value in fields.items():
         if value is None or name in COCOON_FIELDS:
             continue
         if name in DROPPED_FIELDS:
@@ -191,6 +194,8 @@ def _source(value: Any, where: str) -> None:
         allowed = {"type": _plain, "media_type": _plain, "data": _plain}
     elif isinstance(value, dict) and value.get("type") == "content":
         allowed = {"type": _plain, "content": _parts}
+    elif isinstance(value, dict) and value.get("type") == "url":
+        allowed = {"type": _plain, "url": _url_text}
     _members(value, where, allowed)
 
 
@@ -304,7 +309,13 @@ _PARTS: Final[dict[str, dict[str, Check]]] = {
     "video_url": {"type": _plain, "video_url": _url},
     "input_audio": {"type": _plain, "input_audio": _audio},
     "input_image": {"type": _plain, "image_url": _url, "detail": _plain},
-    "input_file": {"type": _plain, "file_data": _data, "filename": _plain, "detail": _plain},
+    "input_file": {
+        "type": _plain,
+        "file_data": _data,
+        "file_url": _url,
+        "filename": _plain,
+        "detail": _plain,
+    },
     "file": {"type": _plain, "file": _file},
     "image": _CACHED | {"source": _source},
     "document": _CACHED

@@ -20,6 +20,7 @@ INSTANCE_HEADER: Final = "x-filature-instance"
 """Which process of a worker a tunnel belongs to."""
 
 MODELS_MAX: Final = 1000
+ALLOWED_MAX: Final = 64
 REPORTS_MAX: Final = 512
 """In one delivery."""
 CAPACITY_MAX: Final = 65_536
@@ -58,6 +59,10 @@ class Standing(_Message):
     """Requests at once, over all proxies."""
     running: Annotated[int, Field(ge=0, le=CAPACITY_MAX)] = 0
     draining: bool = False
+    allowed_fields: Annotated[list[Name], Field(max_length=ALLOWED_MAX)] = []
+    """Of requests' bodies, that workers do not take as a rule."""
+    allowed_media: Annotated[list[Name], Field(max_length=ALLOWED_MAX)] = []
+    """Domains that its engine may fetch media from."""
 
 
 class Welcome(_Message):

@@ -24,6 +24,7 @@ from filature.relay.plane import DataPlane, OpenStreams
 from filature.relay.routing import Router
 from filature.relay.varying_heads import VaryingHeads
 from filature.relay.waiting import WaitingRoom
+from filature.request.allowance import Allowance
 from filature.request.limits import RequestLimits
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
@@ -103,6 +104,9 @@ class Worker:
         report = partial(self.outbox.add, url)
         service = WorkerService(plane, self.engines, RequestLimits(), report, self._has_room)
         service.coefficient = settings.coefficient
+        if settings.allow_fields or settings.allow_media:
+            fields, media = frozenset(settings.allow_fields), frozenset(settings.allow_media)
+            service.allowance = Allowance(fields, media)
         heads = VaryingHeads(TICKET_HEADER, b"x-request-id")
         downstream = Downstream(service, self._clock, self._limits, heads)
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
@@ -183,6 +187,8 @@ class Worker:
             capacity=self.terms.max_requests,
             running=min(self.running, control.CAPACITY_MAX),
             draining=self.draining,
+            allowed_fields=self.settings.allow_fields,
+            allowed_media=self.settings.allow_media,
         )
 
     async def start(self) -> None:

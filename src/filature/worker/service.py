@@ -22,6 +22,7 @@ from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.responses import error_response, response
+from filature.request.allowance import Allowance
 from filature.request.boundary import check_boundary
 from filature.request.limits import RequestLimits
 from filature.request.parse import parse_request
@@ -63,6 +64,8 @@ class WorkerService:
         # by when the latest answer on each is to begin, in that order; exchanges are not kept alive for it
         self._unannounced: dict[DownstreamConnection, float] = {}
         self.name = ""
+        self.allowance: Allowance | None = None
+        """What it takes that workers do not take as a rule."""
         self.coefficient = 0
         """The least that a ticket promises."""
 
@@ -92,7 +95,7 @@ class WorkerService:
             request = parse_request(dialect, body, self._limits)
             if request.model != ticket.model:
                 raise InvalidRequest("The ticket is for another model.", param="model")
-            check_boundary(request)
+            check_boundary(request, self.allowance)
             engines = [e for e in self._engines.engines if ticket.model in e.models]
             if not engines:
                 raise ModelNotFound(f"The model {ticket.model!r} is not served here now.")

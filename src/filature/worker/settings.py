@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from filature.relay.engines import EngineAddress
 from filature.relay.limits import RelayLimits
+from filature.request.allowance import DOMAIN, FIELD
 from filature.wire.control import CAPACITY_MAX, COEFFICIENT_MAX
 
 OUTBOX_FILE: Final = "outbox.db"
@@ -45,6 +46,14 @@ class WorkerSettings(BaseSettings):
     max_requests: int = Field(
         64, ge=1, le=CAPACITY_MAX, description="Requests at once, over all proxies"
     )
+    allow_fields: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Fields of requests that workers do not take as a rule, and this one does; parted by spaces",
+    )
+    allow_media: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Domains that the engine may fetch media from, each with those below it; parted by spaces",
+    )
     context_length: int = Field(
         8192, ge=1, description="Tokens of a model's context, where its engine does not tell"
     )
@@ -61,7 +70,24 @@ class WorkerSettings(BaseSettings):
     )
     log_level: str = Field("info", description="Of the log on stderr: debug, info, warning, error")
 
-    @field_validator("proxies", "engines", mode="before")
+    @field_validator("allow_fields")
+    @classmethod
+    def _fields(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if FIELD.fullmatch(name) is None:
+                raise ValueError(f"{name!r} is no field's name")
+        return value
+
+    @field_validator("allow_media")
+    @classmethod
+    def _domains(cls, value: list[str]) -> list[str]:
+        domains = [name.lower() for name in value]
+        for name in domains:
+            if DOMAIN.fullmatch(name) is None:
+                raise ValueError(f"{name!r} is no domain: write it as media.example.com")
+        return domains
+
+    @field_validator("proxies", "engines", "allow_fields", "allow_media", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return value.split() if isinstance(value, str) else value
