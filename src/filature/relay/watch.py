@@ -1,4 +1,7 @@
-"""What an exchange tells an auditor of answers that were bought from others. What is made of it is not decided here."""
+"""What an exchange tells an auditor of answers that were bought from others. What is made of it is not decided here.
+
+Not compiled: compiled objects have no weak references, by which samples are counted.
+"""
 
 from typing import Final, Protocol
 
