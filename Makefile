@@ -11,6 +11,10 @@ PYTHON_H = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path(
 # The compiled code is one large file: by link-time optimization the compiler works on it with all cores.
 LTO = $(shell echo 'int none;' | $(CC) -shared -fPIC -flto=auto -x c - -o /dev/null 2>/dev/null && echo -g0 -flto=auto)
 CODE := $(wildcard src tests benchmarks fuzz)
+PYTEST := $(BIN)/python -m pytest
+INSTALLED = $(PYTEST) -o pythonpath=. $(foreach not,admin cli demo,--ignore=tests/unit/$(not))
+# Run on all cores; those in tests/integration wait for deadlines, and want the machine for themselves.
+ALONGSIDE := tests/unit tests/property tests/conformance
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -29,14 +33,14 @@ run: $(VENV)/.libraries ## Start an endpoint at http://127.0.0.1:10080 with a sm
 
 test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; ARGS go to pytest
 	@$(MAKE) --silent $(VENV)/.demo || echo "Without the demonstration model its tests are skipped." >&2
-	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),$(PYTEST) $(ARGS),$(PYTEST) -n auto $(ALONGSIDE) && $(PYTEST) tests/integration)
 
 # Without the packages of which nothing is compiled.
 test-installed: setup $(VENV)/.dev ## The same tests with filature as it is installed: compiled
-	$(BIN)/python -m pytest -o pythonpath=. $(foreach not,admin cli demo,--ignore=tests/unit/$(not)) $(ARGS)
+	$(if $(ARGS),$(INSTALLED) $(ARGS),$(INSTALLED) -n auto $(ALONGSIDE) && $(INSTALLED) tests/integration)
 
 test-money: setup $(VENV)/.dev ## The ledger under load and kill -9, on both databases; some minutes
-	$(BIN)/python -m pytest -s tests/money $(ARGS)
+	$(if $(ARGS),$(PYTEST) -s tests/money $(ARGS),$(PYTEST) -n auto --dist loadfile -rP tests/money)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
 	@$(MAKE) --no-print-directory $(VENV)/.demo || true  # the run says which engines it does without
