@@ -21,9 +21,9 @@ from filature.telemetry.record import UsageRecord
 
 pytest.importorskip("tokenizers", reason="there is no wheel of tokenizers for this machine")
 
-KNOWN = 126
+KNOWN = 150
 """Requests to the two honest workers, before the liar comes."""
-REQUESTS = 270
+REQUESTS = 360
 """Over all three."""
 CLIENTS = 9
 TURNS = 3
@@ -121,7 +121,8 @@ async def test_what_a_lie_earns(
             f"{paid(mine, spinners['liar']):.2f} of {len(mine)} answers, shown after {shown}, then {then:.3f}"
         )
         assert len(after) > len(mine) // 4
-        assert then <= (1.02 if counted else 1.05)
+        recounted = counted and name != "false cache misses"  # which no tokenizer counts
+        assert then <= (1.02 if recounted else 1.05)
         for worker in ("abe", "zoe"):
             assert not auditor.watch(worker).is_marked
             honest = [record for record in found if record.engine == worker]

@@ -37,7 +37,7 @@ class Belief:
         per_byte = self.per_byte
         if per_byte is not None:
             completion = min(completion, ceil(text_bytes * per_byte[size_class(text_bytes)]))
-        cached = max(usage.cached, int(prompt * self.cached))
+        cached = max(usage.cached, ceil(prompt * self.cached))
         return Usage(
             prompt,
             min(cached, prompt),

@@ -252,7 +252,7 @@ def test_classes_of_sizes(size: int, expected: int) -> None:
         (Belief(None, [0.25] * SIZES, 0.0), Usage(100, 10, 26, 26)),
         (Belief(None, [0.0] * SIZES, 0.0), Usage(100, 10, 0, 0)),
         (Belief(None, None, 0.05), Usage(100, 10, 50, 40)),
-        (Belief(None, None, 0.755), Usage(100, 75, 50, 40)),
+        (Belief(None, None, 0.755), Usage(100, 76, 50, 40)),
         (Belief(60, None, 1.0), Usage(60, 60, 50, 40)),
     ],
 )
