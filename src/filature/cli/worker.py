@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from filature.worker.app import Worker
 
 _LOOK_S: Final = 0.1
+_PLURALS: Final = {"proxy": "proxies", "engine": "engines", "allow_field": "allow_fields"}
+"""Settings of options that may be given several times."""
 
 
 def register(app: typer.Typer) -> None:
@@ -41,65 +43,75 @@ def register(app: typer.Typer) -> None:
     worker_statement.register(workers)
 
 
+# options of the command itself
+Proxies = Annotated[
+    list[str] | None,
+    typer.Option(metavar="URL", help="A proxy to join; may be given several times."),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(help="The token that its operator gave you (better: FILATURE_WORKER_TOKEN)."),
+]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL[=ALIAS:NAME,…]",
+        help="Your OpenAI-compatible engine; may be given several times.",
+    ),
+]
+Coefficient = Annotated[
+    int | None,
+    typer.Option(help="What you ask, in thousandths of the proxy's prices. [1000]"),
+]
+MaxRequests = Annotated[int | None, typer.Option(help="Requests at once. [64]")]
+EngineKey = Annotated[
+    str | None,
+    typer.Option(help="The engine's own API key (better: FILATURE_WORKER_ENGINE_KEY)."),
+]
+EngineCa = Annotated[Path | None, typer.Option(help="CA certificates (PEM) for https engines.")]
+ProxyCa = Annotated[Path | None, typer.Option(help="CA certificates (PEM) for https proxies.")]
+AllowedFields = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A field that workers do not take as a rule; may be given several times.",
+    ),
+]
+AllowedMedia = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DOMAIN", help="Where the engine may fetch media; may be given several times."
+    ),
+]
+ContextLength = Annotated[
+    int | None,
+    typer.Option(help="Tokens of the context, where the engine does not tell. [8192]"),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of unacknowledged reports. [~/.local/share/filature/worker]"),
+]
+MetricsAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Serve /metrics and /health there. [nothing listens]"),
+]
+
+
 def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     context: typer.Context,
-    proxy: Annotated[
-        list[str] | None,
-        typer.Option(metavar="URL", help="A proxy to join; may be given several times."),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(help="The token that its operator gave you (better: FILATURE_WORKER_TOKEN)."),
-    ] = None,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL[=ALIAS:NAME,…]",
-            help="Your OpenAI-compatible engine; may be given several times.",
-        ),
-    ] = None,
-    coefficient: Annotated[
-        int | None,
-        typer.Option(help="What you ask, in thousandths of the proxy's prices. [1000]"),
-    ] = None,
-    max_requests: Annotated[int | None, typer.Option(help="Requests at once. [64]")] = None,
-    engine_key: Annotated[
-        str | None,
-        typer.Option(help="The engine's own API key (better: FILATURE_WORKER_ENGINE_KEY)."),
-    ] = None,
-    engine_ca: Annotated[
-        Path | None, typer.Option(help="CA certificates (PEM) for https engines.")
-    ] = None,
-    proxy_ca: Annotated[
-        Path | None, typer.Option(help="CA certificates (PEM) for https proxies.")
-    ] = None,
-    allow_field: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A field that workers do not take as a rule; may be given several times.",
-        ),
-    ] = None,
-    allow_media: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DOMAIN", help="Where the engine may fetch media; may be given several times."
-        ),
-    ] = None,
-    context_length: Annotated[
-        int | None,
-        typer.Option(help="Tokens of the context, where the engine does not tell. [8192]"),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of unacknowledged reports. [~/.local/share/filature/worker]"),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Serve /metrics and /health there. [nothing listens]"
-        ),
-    ] = None,
+    proxy: Proxies = None,
+    token: Token = None,
+    engine: Engines = None,
+    coefficient: Coefficient = None,
+    max_requests: MaxRequests = None,
+    engine_key: EngineKey = None,
+    engine_ca: EngineCa = None,
+    proxy_ca: ProxyCa = None,
+    allow_field: AllowedFields = None,
+    allow_media: AllowedMedia = None,
+    context_length: ContextLength = None,
+    data_dir: DataDir = None,
+    metrics: MetricsAddress = None,
 ) -> None:
     """Join proxies with your engine. Nothing listens here unless you ask for it: the worker dials out.
 
@@ -108,19 +120,23 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
     del given["context"]
-    if context.invoked_subcommand is not None:
-        if given:
-            fail("worker", "give a subcommand's options behind it, and no others", CHOICE_WRONG)
+    if context.invoked_subcommand is None:
+        _serve(given)
+    elif given:
+        fail("worker", "give a subcommand's options behind it, and no others", CHOICE_WRONG)
+    else:
         context.obj = target_of_environment()
-        return
-    plurals = {"proxy": "proxies", "engine": "engines", "allow_field": "allow_fields"}
-    for name, plural in plurals.items():
-        if name in given:
-            given[plural] = given.pop(name)
+
+
+def _serve(given: dict[str, Any]) -> None:
+    """Run a worker by its options, until it is told to stop."""
     from filature.proxy.settings import default_data_dir  # noqa: PLC0415  # --help is quick
     from filature.worker.app import serve  # noqa: PLC0415  # as above
     from filature.worker.settings import WorkerSettings  # noqa: PLC0415  # as above
 
+    for name, plural in _PLURALS.items():
+        if name in given:
+            given[plural] = given.pop(name)
     settings = settings_of("worker", WorkerSettings, given, ("engine_ca", "proxy_ca"))
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": default_data_dir() / "worker"})
