@@ -213,14 +213,13 @@ class ClientSide:
         if self._answer is not None:
             account(record, self._answer, outcome, self._model)
             if self._sample is not None and outcome.is_charged:
-                self._hand_in(self._sample, self._answer, record)
+                self._hand_in(self._sample, self._answer)
         self._sample = None
         return record
 
-    def _hand_in(self, sample: Sample, answer: AnswerPostprocessor, record: UsageRecord) -> None:
+    def _hand_in(self, sample: Sample, answer: AnswerPostprocessor) -> None:
         """Let the answer be looked at by whoever chose it."""
         watch = self._tried[-1].watch
         if watch is not None:
             sample.claimed = answer.usage_claimed
-            sample.record = record
             watch.take(sample)

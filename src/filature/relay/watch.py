@@ -8,7 +8,6 @@ from typing import Final, Protocol
 from filature.answer.bounds import Belief
 from filature.answer.usage import Usage
 from filature.request.parse import ParsedRequest
-from filature.telemetry.record import UsageRecord
 
 KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of one answer; a longer one is not looked at."""
@@ -24,7 +23,6 @@ class Sample:
         "is_repeated",
         "kept_bytes",
         "model",
-        "record",
         "request",
     )
 
@@ -38,8 +36,7 @@ class Sample:
         """The engine's bytes."""
         self.kept_bytes = 0
         self.claimed: Usage | None = None
-        """As its records tell it; set at the end, as the record."""
-        self.record: UsageRecord | None = None
+        """As its records tell it; set at the end."""
 
     def keep(self, payload: bytes) -> None:
         self.kept_bytes += len(payload)

@@ -212,8 +212,9 @@ class WorkerWatch:
     def standing(self, model: str) -> Standing:
         standing = self._models.get(model)
         if standing is None:
-            if len(self._models) >= MODELS_MAX:
-                del self._models[next(iter(self._models))]
+            if len(self._models) >= MODELS_MAX:  # a mark is the last thing to be forgotten
+                unmarked = (name for name, each in self._models.items() if not each.marks)
+                del self._models[next(unmarked, next(iter(self._models)))]
             standing = self._models[model] = Standing(self.worker, model)
         return standing
 

@@ -314,3 +314,16 @@ async def test_reports_of_what_was_not_believed_contradict_nothing(bench: Bench)
     assert bench.auditor.watch("ida").is_marked
     await bench.auditor.settled()
     assert Kind.REPORT in bench.auditor.watch("ida").standing(MODEL).marks
+
+
+async def test_who_offers_many_models_keeps_its_marks(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MODELS_MAX", 3)
+    watch = bench.auditor.watch("gpu")
+    for _ in range(CONTRADICTIONS_MAX):
+        watch.exceeded(request(), MODEL)
+    for number in range(9):
+        watch.begin(request(), f"other {number}", 0)
+    assert watch.standing(MODEL).marks == {Kind.EXCEEDED}
+    await bench.auditor.settled()
