@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -225,10 +224,10 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         if isinstance(command, TopUp | Refund | Payout | Correct):
             changes["amount"] = max(1, amount)
-        names = [field.name for field in fields(command) if field.name in changes]
+        names = [name for name in command._fields if name in changes]
         if names:
             name = names[which % len(names)]
-            self._run(replace(command, **{name: changes[name]}))
+            self._run(command._replace(**{name: changes[name]}))
 
     @rule(target=done, id_=ID, client=CLIENT, worker=WORKER, part=PART, bp=SHARE)
     def serve(

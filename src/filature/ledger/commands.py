@@ -4,20 +4,18 @@ Each may be given any number of times: the id decides whether it is new. ``at_ms
 milliseconds, is stored, and is not part of what makes two commands the same.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from filature.units import AccountId, HoldId, Nano, TransferId
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAccount:
+class OpenAccount(NamedTuple):
     """A client's or a worker's account, before anything moves."""
 
     account: AccountId
 
 
-@dataclass(frozen=True, slots=True)
-class TopUp:
+class TopUp(NamedTuple):
     """Treasury → client."""
 
     id: TransferId
@@ -27,8 +25,7 @@ class TopUp:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refund:
+class Refund(NamedTuple):
     """Client → treasury, of what is not held."""
 
     id: TransferId
@@ -38,8 +35,7 @@ class Refund:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Payout:
+class Payout(NamedTuple):
     """Worker → treasury, of what it has."""
 
     id: TransferId
@@ -49,8 +45,7 @@ class Payout:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Correct:
+class Correct(NamedTuple):
     """The reverse of ``amount`` of an earlier transfer ``corrects``, with its share of the fee.
 
     A worker that was paid out already may fall below zero by it and then earns that back first; a client
@@ -64,8 +59,7 @@ class Correct:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeLate:
+class ChargeLate(NamedTuple):
     """Shortfall → worker and fees: a charge whose hold is gone. ``held`` and ``fee_bp`` were the hold's."""
 
     hold: HoldId
@@ -76,8 +70,7 @@ class ChargeLate:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHold:
+class OpenHold(NamedTuple):
     """Set ``amount`` of the client's money aside for the request of that id."""
 
     id: HoldId
@@ -87,8 +80,7 @@ class OpenHold:
     expires_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class PostHold:
+class PostHold(NamedTuple):
     """Charge ``amount`` of the hold, to the worker and to fees; the rest returns. Zero is an end, too."""
 
     hold: HoldId
@@ -97,21 +89,28 @@ class PostHold:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class VoidHold:
+class VoidHold(NamedTuple):
     """Let all of it go: the request costs nothing."""
 
     hold: HoldId
 
 
-@dataclass(frozen=True, slots=True)
-class ExpireHold:
+class ExpireHold(NamedTuple):
     """Let all of it go because its time is over: at ``now_ms``, on the clock of ``Hold.expires_ms``."""
 
     hold: HoldId
     now_ms: int
 
 
-HoldCommand = OpenHold | PostHold | VoidHold | ExpireHold | ChargeLate
-TransferCommand = TopUp | Refund | Payout | Correct
-Command = HoldCommand | TransferCommand | OpenAccount
+Command = (
+    OpenAccount
+    | TopUp
+    | Refund
+    | Payout
+    | Correct
+    | ChargeLate
+    | OpenHold
+    | PostHold
+    | VoidHold
+    | ExpireHold
+)

@@ -1,19 +1,20 @@
 """The one door to all decisions: a state and a command in, an outcome and its effects out. Pure."""
 
+from collections.abc import Callable
+from typing import Any, Final
+
 from filature.ledger.accounts import AccountKind, kind_of
 from filature.ledger.commands import (
     ChargeLate,
     Command,
     Correct,
     ExpireHold,
-    HoldCommand,
     OpenAccount,
     OpenHold,
     Payout,
     PostHold,
     Refund,
     TopUp,
-    TransferCommand,
     VoidHold,
 )
 from filature.ledger.decide_hold import (
@@ -36,11 +37,7 @@ from filature.units import TransferId
 
 def decide(state: State, command: Command) -> Result:
     """What comes of the command on this state. Nothing has happened until the effects are applied."""
-    if isinstance(command, OpenHold | PostHold | VoidHold | ExpireHold | ChargeLate):
-        return _decide_hold(state, command)
-    if isinstance(command, OpenAccount):
-        return _decide_account(state, command)
-    return _decide_transfer(state, command)
+    return _DECISIONS[type(command)](state, command)
 
 
 def transfer_ids_read(state: State, command: Command) -> tuple[TransferId, ...]:
@@ -63,35 +60,23 @@ def transfer_ids_read(state: State, command: Command) -> tuple[TransferId, ...]:
             return (command.id,)
 
 
-def _decide_hold(state: State, command: HoldCommand) -> Result:
-    match command:
-        case OpenHold():
-            return decide_open(state, command)
-        case PostHold():
-            return decide_post(state, command)
-        case VoidHold():
-            return decide_void(state, command)
-        case ExpireHold():
-            return decide_expire(state, command)
-        case ChargeLate():
-            return decide_late(state, command)
-
-
-def _decide_transfer(state: State, command: TransferCommand) -> Result:
-    match command:
-        case TopUp():
-            return decide_top_up(state, command)
-        case Refund():
-            return decide_refund(state, command)
-        case Payout():
-            return decide_payout(state, command)
-        case Correct():
-            return decide_correct(state, command)
-
-
 def _decide_account(state: State, command: OpenAccount) -> Result:
     if command.account in state.accounts:
         return Result(Outcome.EXISTS)
     if kind_of(command.account) not in (AccountKind.CLIENT, AccountKind.WORKER):
         return Result(Outcome.WRONG_ACCOUNT)
     return Result(Outcome.DONE, Effects(account=command.account))
+
+
+_DECISIONS: Final[dict[type, Callable[[State, Any], Result]]] = {
+    OpenAccount: _decide_account,
+    OpenHold: decide_open,
+    PostHold: decide_post,
+    VoidHold: decide_void,
+    ExpireHold: decide_expire,
+    ChargeLate: decide_late,
+    TopUp: decide_top_up,
+    Refund: decide_refund,
+    Payout: decide_payout,
+    Correct: decide_correct,
+}

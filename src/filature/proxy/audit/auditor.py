@@ -14,7 +14,7 @@ from filature.admin.marks import ClaimFigures
 from filature.answer.bounds import Belief
 from filature.errors import StoreError
 from filature.proxy.audit.claims import TOLERANCE, TOLERANCE_TOKENS, Claim, Kind
-from filature.proxy.audit.measure import measure
+from filature.proxy.audit.measure import Measured, measure_all
 from filature.proxy.audit.norms import Norms
 from filature.proxy.audit.recount import Recounter
 from filature.proxy.audit.standing import SUSPENDED_AFTER, Standing
@@ -30,6 +30,8 @@ from filature.wire.control import Report
 
 PENDING_MAX: Final = 64
 """Samples that wait to be counted; above it none is taken."""
+TOGETHER: Final = 8
+"""Samples that are handed to the thread without waiting for more: each time it is woken costs."""
 SAMPLES_MAX: Final = 16
 """Of one worker at once, from their beginning until they are judged; above it none begins."""
 REPEATED_S: Final = 30.0
@@ -40,6 +42,8 @@ MODELS_MAX: Final = 1000
 """Of one worker that are looked at."""
 
 log = logging.getLogger(__name__)
+
+_Handed = tuple["WorkerWatch", Standing, Sample]
 
 
 class Auditor:
@@ -68,9 +72,12 @@ class Auditor:
         self.norms = Norms()
         self._watches: dict[str, WorkerWatch] = {}
         self._thread = ThreadPoolExecutor(1, "audit")
-        self._counting: set[asyncio.Future[list[Claim]]] = set()
+        self._waiting: list[_Handed] = []
+        self._counted: list[_Handed] = []  # in the thread now
+        self._counting: asyncio.Future[list[Measured]] | None = None
         self._storing: set[asyncio.Task[None]] = set()
         self._closed = False
+        clock.each_tick(self._count_waiting)
         for mark in marks.all():
             self._restore(mark)
 
@@ -94,30 +101,39 @@ class Auditor:
             self.mark(watch, standing, [Kind.REPORT])
 
     def count(self, watch: "WorkerWatch", sample: Sample) -> None:
-        """Have a sample counted, and judged."""
+        """Have a sample counted, and judged: some at once, at the latest at the clock's next tick."""
         if self._closed:
             return
-        if len(self._counting) >= PENDING_MAX:
+        if len(self._waiting) + len(self._counted) >= PENDING_MAX:
             self._metrics.limit_reached("audits_pending_max")
             return
-        loop = asyncio.get_running_loop()
-        counting = loop.run_in_executor(self._thread, measure, sample, self._recounter)
-        self._counting.add(counting)
-        standing = watch.standing(sample.model)
+        self._waiting.append((watch, watch.standing(sample.model), sample))
+        if len(self._waiting) >= TOGETHER:
+            self._count_waiting(self.clock.now)
 
-        def judge(done: asyncio.Future[list[Claim]]) -> None:
-            self._counting.discard(done)
-            if done.cancelled():
-                return
-            error = done.exception()
-            if error is not None:
+    def _count_waiting(self, _now: float) -> None:
+        if self._counting is not None or not self._waiting or self._closed:
+            return
+        self._counted, self._waiting = self._waiting, []
+        samples = [sample for _, _, sample in self._counted]
+        loop = asyncio.get_running_loop()
+        self._counting = loop.run_in_executor(self._thread, measure_all, samples, self._recounter)
+        self._counting.add_done_callback(self._judge_counted)
+
+    def _judge_counted(self, done: asyncio.Future[list[Measured]]) -> None:
+        counted, self._counted = self._counted, []
+        self._counting = None
+        if done.cancelled():
+            return
+        for (watch, standing, _), measured in zip(counted, done.result(), strict=True):
+            if isinstance(measured, Exception):
                 log.error(
-                    "an answer of worker %s could not be counted", watch.worker, exc_info=error
+                    "an answer of worker %s could not be counted", watch.worker, exc_info=measured
                 )
             else:
-                self._judge(watch, standing, done.result())
-
-        counting.add_done_callback(judge)
+                self._judge(watch, standing, measured)
+        if len(self._waiting) >= TOGETHER:
+            self._count_waiting(self.clock.now)
 
     def _judge(self, watch: "WorkerWatch", standing: Standing, claims: list[Claim]) -> None:
         if self._closed or watch.standing(standing.model) is not standing:
@@ -163,15 +179,19 @@ class Auditor:
 
     async def settled(self) -> None:
         """Until all that was handed in is judged, and stored."""
-        while self._counting or self._storing:
-            await asyncio.gather(*self._counting, *self._storing, return_exceptions=True)
+        while self._waiting or self._counting is not None or self._storing:
+            self._count_waiting(self.clock.now)
+            counting = () if self._counting is None else (self._counting,)
+            await asyncio.gather(*counting, *self._storing, return_exceptions=True)
             await asyncio.sleep(0)
 
     async def close(self) -> None:
         """What waits is not counted any more."""
         self._closed = True
-        for counting in self._counting.copy():
-            counting.cancel()
+        self.clock.forget(self._count_waiting)
+        self._waiting.clear()
+        if self._counting is not None:
+            self._counting.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.gather(*self._storing, return_exceptions=True)
 

@@ -5,10 +5,9 @@ that before it tells anything. With one, a claim is over if it is above the coun
 """
 
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 WINDOW: Final = 32
 """Samples that are held against a worker at once, the latest."""
@@ -40,8 +39,7 @@ class Kind(StrEnum):
     """Its reports say what its answers did not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Claims that can be compared. ``plain``: nothing in the request lets honest claims exceed the text."""
 
     kind: Kind
@@ -52,8 +50,7 @@ class Group:
     """Texts that can be compared: see ``likeness``, and what was asked of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Of one answer. ``size``: bytes of text; of ``CACHED`` the prompt's tokens, in the class of its bytes."""
 
     group: Group

@@ -4,6 +4,8 @@ Languages, scripts, numbers, indented code and long words differ by more than li
 may go to one worker: only like is compared with like.
 """
 
+import re
+import string
 from bisect import bisect
 from collections import Counter
 from typing import Final
@@ -14,6 +16,9 @@ _SHARES: Final = (0.1, 0.25, 0.5)
 """Of characters that are no Latin letters; within each step prices per byte differ by less than twice."""
 _SPACED: Final = 0.3
 _WORD_LONG: Final = 24
+_OTHERS: Final = re.compile("[^\\x00-\\x7f]")
+_ASCII_LETTERS: Final = string.ascii_letters.encode("ascii")
+_ASCII_SPACES: Final = b" \t\n\r\v\f\x1c\x1d\x1e\x1f"
 _LETTER: Final = "a"
 _SIGN: Final = "."
 
@@ -21,26 +26,28 @@ _SIGN: Final = "."
 def likeness(text: str) -> str:
     """Equal for texts that are alike."""
     text = text[:LOOKED_AT]
-    counts = Counter(map(_sort, text))
-    spaces = counts.pop(" ", 0)
-    visible = counts.total()
+    plain = text.encode("ascii", "ignore")
+    letters = len(plain) - len(plain.translate(None, _ASCII_LETTERS))
+    spaces = len(plain) - len(plain.translate(None, _ASCII_SPACES))
+    counts = Counter({_SIGN: len(plain) - letters - spaces})
+    if len(plain) < len(text):
+        counts.update(map(_sort, _OTHERS.findall(text)))
+        letters += counts.pop(_LETTER, 0)
+    visible = letters + counts.total()
     if not visible:
         return ""
-    letters = counts.pop(_LETTER, 0)
     step = bisect(_SHARES, 1 - letters / visible)
     found = _LETTER if step == 0 else f"{max(counts, key=lambda sort: counts[sort])}{step}"
     if spaces > _SPACED * len(text):
         found += " spaced"
-    if sum(len(word) for word in text.split() if len(word) > _WORD_LONG) * 4 > visible:
+    if sum([len(word) for word in text.split() if len(word) > _WORD_LONG]) * 4 > visible:
         found += " long"
     return found
 
 
 def _sort(character: str) -> str:
-    """The script of a letter, roughly by Unicode's blocks."""
+    """The script of a letter that is not ASCII's, roughly by Unicode's blocks."""
     code = ord(character)
-    if code < 0x80:
-        return _LETTER if character.isalpha() else " " if character.isspace() else _SIGN
     if code < 0x250:
         return _LETTER
     if code < 0x900:

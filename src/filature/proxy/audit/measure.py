@@ -82,6 +82,21 @@ def may_call(request: ParsedRequest) -> bool:
     return any(request.fields.get(name) not in _UNHELPFUL for name in ("tools", "functions"))
 
 
+Measured = list[Claim] | Exception
+"""Of one sample; an exception: it could not be counted."""
+
+
+def measure_all(samples: list[Sample], recounter: Recounter | None) -> list[Measured]:
+    """``measure`` of each."""
+    found: list[Measured] = []
+    for sample in samples:
+        try:
+            found.append(measure(sample, recounter))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are counted
+            found.append(error)
+    return found
+
+
 def measure(sample: Sample, recounter: Recounter | None) -> list[Claim]:
     """What was claimed for a sample that has ended."""
     assert sample.claimed is not None, "it has not ended"

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 from filature.answer.bounds import SIZES
@@ -85,7 +84,7 @@ class Norms:
         groups = found.groups
 
         def of_size(size: int) -> list[_Claims]:
-            claims = groups.get(replace(group, size=size))
+            claims = groups.get(group._replace(size=size))
             return [] if claims is None else [claims]
 
         return _expected(worker, group.kind, group.size, of_size)

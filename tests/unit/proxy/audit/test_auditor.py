@@ -1,5 +1,6 @@
 """Samples drawn, counted in a thread, judged; marks stored, restored and forgiven. No sockets."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -9,8 +10,14 @@ from tests.unit.proxy.audit.build import MODEL, chat, request
 
 from filature.answer.bounds import Belief
 from filature.answer.usage import Usage
-from filature.proxy.audit import auditor as module
-from filature.proxy.audit.auditor import REPEATED_S, SAMPLES_MAX, Auditor, WorkerWatch
+from filature.proxy.audit.auditor import (
+    MODELS_MAX,
+    PENDING_MAX,
+    REPEATED_S,
+    SAMPLES_MAX,
+    Auditor,
+    WorkerWatch,
+)
 from filature.proxy.audit.claims import JUDGED_MIN, Kind
 from filature.proxy.audit.standing import CONTRADICTIONS_MAX, SUSPENDED_AFTER
 from filature.relay.clock import CoarseClock
@@ -154,28 +161,39 @@ async def test_of_one_worker_so_many_are_kept_at_once(bench: Bench) -> None:
     assert watch.begin(request(), MODEL, 0)[1] is not None
 
 
-async def test_nothing_waits_without_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PENDING_MAX", 3)
-    for _ in range(5):
-        bench.take("ida", 8)
+async def test_nothing_waits_without_end(bench: Bench) -> None:
+    workers = [f"w{number}" for number in range(PENDING_MAX // 10 + 1)]
+    for worker in workers:
+        for _ in range(10):
+            bench.take(worker, 8)
     await bench.auditor.settled()
-    (figures,) = (each for each in bench.auditor.figures("ida") if each.kind == "completion")
-    assert figures.samples == 3
+    found = [each for name in workers for each in bench.auditor.figures(name)]
+    assert sum(each.samples for each in found if each.kind == "completion") == PENDING_MAX
 
 
 async def test_what_cannot_be_counted_is_told_and_does_no_harm(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(module, "measure", fail)
+    watch = bench.auditor.watch("ida")
+    _, sample = watch.begin(request(), MODEL, 0)
+    assert sample is not None
     with caplog.at_level(logging.ERROR):
+        watch.take(sample)  # which nothing was claimed for
         await bench.answered("ida", 8)
     assert "could not be counted" in caplog.text
-    monkeypatch.undo()
-    await bench.answered("ida", 8)
-    assert bench.auditor.figures("ida")
+    (figures,) = (each for each in bench.auditor.figures("ida") if each.kind == "completion")
+    assert figures.samples == 1
+
+
+async def test_what_waits_is_counted_at_the_next_tick(bench: Bench) -> None:
+    bench.clock.start(asyncio.get_running_loop())
+    try:
+        bench.take("ida", 8)
+        async with asyncio.timeout(10):
+            while not bench.auditor.figures("ida"):
+                await asyncio.sleep(0.01)
+    finally:
+        bench.clock.stop()
 
 
 async def test_a_mark_that_cannot_be_stored_is_held_all_the_same(
@@ -316,14 +334,11 @@ async def test_reports_of_what_was_not_believed_contradict_nothing(bench: Bench)
     assert Kind.REPORT in bench.auditor.watch("ida").standing(MODEL).marks
 
 
-async def test_who_offers_many_models_keeps_its_marks(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MODELS_MAX", 3)
+async def test_who_offers_many_models_keeps_its_marks(bench: Bench) -> None:
     watch = bench.auditor.watch("gpu")
     for _ in range(CONTRADICTIONS_MAX):
         watch.exceeded(request(), MODEL)
-    for number in range(9):
-        watch.begin(request(), f"other {number}", 0)
+    for number in range(MODELS_MAX + 5):
+        watch.standing(f"other {number}")
     assert watch.standing(MODEL).marks == {Kind.EXCEEDED}
     await bench.auditor.settled()
