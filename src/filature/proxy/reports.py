@@ -1,6 +1,7 @@
 """Reports of workers: what they metered of requests. They settle those whose proxy died, once, and nothing else."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -49,7 +50,7 @@ class ReportDesk:
         self._wall_ms = wall_ms
         self._compare = compare
         self._settling: set[str] = set()
-        self.verdicts: dict[str, int] = {}
+        self.verdicts: Counter[str] = Counter()
         """How many reports ended how."""
 
     async def take(self, token: WorkerToken, reports: list[Report]) -> Accepted:
@@ -59,20 +60,26 @@ class ReportDesk:
         """
         verdicts: dict[str, str] = {}
         for report in reports:
-            verdict = await self._judge(token, report)
+            known = self._compared(token, report)
+            verdict = "known" if known else await self._judge(token, report)
             if verdict is not None:
                 verdicts[report.id] = verdict
-                self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-        if "known" in verdicts.values():
+        counts = Counter(verdicts.values())
+        self.verdicts.update(counts)
+        if counts["known"]:
             await self._store.ledger.flush()  # what is known has ended, but may not be stored yet
         return Accepted(verdicts=verdicts)
 
-    async def _judge(self, token: WorkerToken, report: Report) -> str | None:
+    def _compared(self, token: WorkerToken, report: Report) -> bool:
+        """Whether the request ended here of late; whatever the report's ticket is, it changes nothing then."""
         record = self._recent.get(report.id)
-        if record is not None:
-            model = self._store.prices.aliases.get(record.model, record.model)
-            self._compare(token.worker, model, record, report)
-            return "known"  # whatever its ticket is: it changes nothing
+        if record is None:
+            return False
+        model = self._store.prices.aliases.get(record.model, record.model)
+        self._compare(token.worker, model, record, report)
+        return True
+
+    async def _judge(self, token: WorkerToken, report: Report) -> str | None:
         try:
             ticket = check_ticket(report.ticket.encode("utf-8"), self._key)
         except TicketError as error:

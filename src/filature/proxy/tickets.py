@@ -1,6 +1,5 @@
 """Tickets for requests that go to workers of the network. What they promise is the grant's."""
 
-from collections.abc import Callable
 from typing import Final
 
 from filature.answer.pricing import Tariff
@@ -11,12 +10,12 @@ _LINE: Final = b"%b: %%b\r\n" % TICKET_HEADER
 
 
 class TicketOffice:
-    """Issues tickets. ``key`` is the network's, ``boot`` names this process; ``life_s`` is how long one is good."""
+    """Issues tickets. ``key`` is the network's, ``boot`` names this process; ``life_s`` is how long one is
+    good, from the request's beginning."""
 
-    def __init__(self, key: bytes, boot: str, wall_ms: Callable[[], int], life_s: float) -> None:
+    def __init__(self, key: bytes, boot: str, life_s: float) -> None:
         self._key = key
         self._boot = boot
-        self._wall_ms = wall_ms
         self._life_ms = int(life_s * 1000)
 
     def line(
@@ -48,6 +47,6 @@ class TicketOffice:
             record.held,
             bounds[0],
             bounds[1],
-            self._wall_ms() + self._life_ms,
+            int(record.started_at * 1000) + self._life_ms,
         ]
         return _LINE % issue(values, self._key)

@@ -10,7 +10,8 @@ _VISIBLE: Final = bytes(range(0x21, 0x7F))
 
 
 class VaryingHeads(HeadCache[RequestHead]):
-    """``names`` are those lines', in lower case. Where one of them looks unusual the head is parsed as a whole."""
+    """``names`` are those lines', in lower case, in the order in which they are sent. Where one looks unusual the whole
+    head is parsed."""
 
     def __init__(self, *names: bytes) -> None:
         super().__init__(parse_request_head)
@@ -19,18 +20,19 @@ class VaryingHeads(HeadCache[RequestHead]):
     def parse(self, head: bytes) -> RequestHead:
         """A head of its own, not shared with others. Raises ProtocolError."""
         found: list[tuple[bytes, bytes]] = []
-        rest = head
+        rest, at = b"", 0
         for name, token in self._names:
-            start = rest.find(token)
+            start = head.find(token, at)
             if start < 0:
                 continue
-            end = rest.find(_LINE_END, start + len(token))
-            value = rest[start + len(token) : end]
+            rest += head[at:start]
+            start += len(token)
+            at = head.find(_LINE_END, start)
+            value = head[start:at]
             if value.translate(None, _VISIBLE):
                 return parse_request_head(head)
             found.append((name, value))
-            rest = rest[:start] + rest[end:]
-        kept = super().parse(rest)
+        kept = super().parse(rest + head[at:])
         made = RequestHead(kept.method, kept.path, kept.query, kept.http_minor)
         made.headers = dict(kept.headers)
         for name, value in found:

@@ -56,8 +56,8 @@ class Desk:
         self, request: str, *, boot: str = "before", worker: str = "gpu", key: bytes = KEY
     ) -> str:
         record = UsageRecord(RequestId(request), None, "chat", "m", "", Outcome.REFUSED, 0)
-        record.account, record.held = CLIENT, HELD
-        office = TicketOffice(key, boot, lambda: NOW_MS, LIFE_S)
+        record.account, record.held, record.started_at = CLIENT, HELD, NOW_MS / 1000
+        office = TicketOffice(key, boot, LIFE_S)
         line = office.line(record, worker, "m", TARIFF, 1000, BOUNDS)
         return line.decode().partition(": ")[2].strip()
 
@@ -115,8 +115,8 @@ async def test_no_more_than_what_was_held(desk: Desk) -> None:
         prompt=10**12, cached=10**12, completion=10**12, reasoning=10**12, coefficient=1000
     )
     record = UsageRecord(RequestId("r"), None, "chat", "m", "", Outcome.REFUSED, 0)
-    record.account, record.held = CLIENT, HELD
-    office = TicketOffice(KEY, "before", lambda: NOW_MS, LIFE_S)
+    record.account, record.held, record.started_at = CLIENT, HELD, NOW_MS / 1000
+    office = TicketOffice(KEY, "before", LIFE_S)
     line = office.line(record, "gpu", "m", dear, 0, BOUNDS)
     ticket = line.decode().partition(": ")[2].strip()
     assert await desk.says("r", ticket) == "settled"

@@ -71,7 +71,7 @@ class Auditor:
         self._recounter = recounter
         self.norms = Norms()
         self._watches: dict[str, WorkerWatch] = {}
-        self._thread = ThreadPoolExecutor(1, "audit")
+        self._executor = ThreadPoolExecutor(1, "audit")
         self._waiting: list[_Handed] = []
         self._counted: list[_Handed] = []  # in the thread now
         self._counting: asyncio.Future[list[Measured]] | None = None
@@ -90,8 +90,10 @@ class Auditor:
 
     def compare(self, worker: str, model: str, record: UsageRecord, report: Report) -> None:
         """A report of a request that was settled by what the proxy metered of it, believed or not."""
+        if not _contradicts(record, report) or record.engine != worker:
+            return
         watch = self.watch(worker)
-        if record.engine != worker or watch.is_marked or not _contradicts(record, report):
+        if watch.is_marked:
             return
         if record.started_at * 1000 <= watch.forgiven_ms:
             return  # what was not believed then is in the record
@@ -117,7 +119,7 @@ class Auditor:
         self._counted, self._waiting = self._waiting, []
         samples = [sample for _, _, sample in self._counted]
         loop = asyncio.get_running_loop()
-        self._counting = loop.run_in_executor(self._thread, measure_all, samples, self._recounter)
+        self._counting = loop.run_in_executor(self._executor, measure_all, samples, self._recounter)
         self._counting.add_done_callback(self._judge_counted)
 
     def _judge_counted(self, done: asyncio.Future[list[Measured]]) -> None:
@@ -192,7 +194,7 @@ class Auditor:
         self._waiting.clear()
         if self._counting is not None:
             self._counting.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.gather(*self._storing, return_exceptions=True)
 
     def _restore(self, mark: Mark) -> None:
@@ -303,13 +305,18 @@ def _contradicts(record: UsageRecord, report: Report) -> bool:
         return False
     if record.estimated or report.estimated:
         return False
-    pairs = (
-        (record.prompt, report.prompt),
-        (record.cached, report.cached),
-        (record.completion, report.completion),
-        (record.reasoning, report.reasoning),
+    return (
+        _differ(record.prompt, report.prompt)
+        or _differ(record.cached, report.cached)
+        or _differ(record.completion, report.completion)
+        or _differ(record.reasoning, report.reasoning)
     )
-    return any(abs(a - b) > max(TOLERANCE_TOKENS, ceil(a * TOLERANCE)) for a, b in pairs)
+
+
+def _differ(metered: int, reported: int) -> bool:
+    if metered == reported:
+        return False
+    return abs(metered - reported) > max(TOLERANCE_TOKENS, ceil(metered * TOLERANCE))
 
 
 async def _logged(storing: Coroutine[Any, Any, None]) -> None:
