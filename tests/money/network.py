@@ -114,7 +114,9 @@ class Network:
         """Reports that are still in the worker's outbox."""
         connection = sqlite3.connect(self.directory / name / "outbox.db", timeout=5)
         try:
-            (count,) = connection.execute("SELECT count(*) FROM reports").fetchone()
+            (count,) = connection.execute(
+                "SELECT coalesce(sum(number), 0) FROM report_batches"
+            ).fetchone()
         finally:
             connection.close()
         assert isinstance(count, int)

@@ -60,8 +60,8 @@ class Grant(Protocol):
     ) -> None:
         """Charge ``record.total_cost``, or nothing, and store the record.
 
-        ``committed`` is called when that is stored, and never from here. ``answer`` is a whole
-        answer's body, which may be kept for a client that asks again.
+        ``committed`` is called when that is stored; from here where there is nothing to wait for. ``answer`` is a
+        whole answer's body, which may be kept for a client that asks again.
         """
 
     def give_up(self) -> None:

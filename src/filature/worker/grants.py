@@ -1,6 +1,5 @@
 """A ticket as a grant: what the worker may use for one request, and the report that it ends in."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 import orjson
@@ -13,7 +12,7 @@ from filature.wire.ticket import Ticket
 class TicketGrant:
     """See ``relay.settlement.Grant``. The proxy settles; here is only told what was metered.
 
-    ``report`` takes a request's id and a ``wire.control.Report`` as JSON.
+    ``report`` takes a ``wire.control.Report`` as JSON.
     """
 
     __slots__ = (
@@ -29,7 +28,7 @@ class TicketGrant:
     )
 
     def __init__(
-        self, ticket: Ticket, engines: Sequence[Engine], report: Callable[[str, str], None]
+        self, ticket: Ticket, engines: Sequence[Engine], report: Callable[[str], None]
     ) -> None:
         self.ticket = ticket
         self.engines = engines
@@ -76,9 +75,9 @@ class TicketGrant:
             "total_s": record.total_s,
             "streamed": record.streamed,
         }
-        self._report(record.id, orjson.dumps(fields).decode())
+        self._report(orjson.dumps(fields).decode())
         if committed is not None:
-            asyncio.get_running_loop().call_soon(committed)
+            committed()
 
     def give_up(self) -> None:
         """Its commit cannot come late: nothing is waited for."""

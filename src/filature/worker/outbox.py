@@ -6,7 +6,7 @@ import fcntl
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -16,29 +16,28 @@ from filature.wire.control import REPORTS_MAX
 KEPT_MAX: Final = 1_000_000
 """Reports for a proxy that is away; above it new ones are dropped, and said so."""
 
-# Few statements, whatever the number of rows: the driver lets go of the interpreter once a row or statement and has
-# to ask for it back, against a busy loop.
-_CHUNKS: Final = (256, 64, 16, 4, 1)
-_INSERTS: Final = [
-    (
-        rows,
-        "INSERT INTO reports (proxy, id, body) VALUES "  # noqa: S608 - question marks alone
-        + ", ".join(["(?, ?, ?)"] * rows),
-    )
-    for rows in _CHUNKS
-]
-_OLDEST: Final = (
-    "SELECT count(*), max(seq), group_concat(body, ',') FROM "
-    "(SELECT seq, body FROM reports WHERE proxy = ? ORDER BY seq LIMIT ?)"
+# A row holds what was written at once, as JSON parted by commas: a row for each report would cost three times as much.
+_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS report_batches "
+    "(seq INTEGER PRIMARY KEY, proxy TEXT NOT NULL, number INTEGER NOT NULL, lines TEXT NOT NULL)"
 )
-_FORGET: Final = "DELETE FROM reports WHERE seq <= ? AND proxy = ?"
-_FORGET_SOME: Final = (
-    "DELETE FROM reports WHERE seq <= ? AND proxy = ? AND id IN (SELECT value FROM json_each(?))"
+_EARLIER: Final = (
+    "INSERT INTO report_batches (proxy, number, lines) SELECT proxy, 1, body FROM reports ORDER BY seq",
+    "DROP TABLE reports",
 )
+"""Of what an earlier version kept."""
+_HAS_EARLIER: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'reports'"
+_COUNT: Final = "SELECT coalesce(sum(number), 0) FROM report_batches"
+_INSERT: Final = "INSERT INTO report_batches (proxy, number, lines) VALUES (?, ?, ?)"
+_OLDEST: Final = "SELECT seq, number, lines FROM report_batches WHERE proxy = ? ORDER BY seq"
+_UP_TO: Final = "SELECT seq, lines FROM report_batches WHERE seq <= ? AND proxy = ?"
+_FORGET: Final = "DELETE FROM report_batches WHERE seq <= ? AND proxy = ?"
+_FORGET_ONE: Final = "DELETE FROM report_batches WHERE seq = ?"
+_CUT: Final = "UPDATE report_batches SET number = ?, lines = ? WHERE seq = ?"
 
 
 class Delivery(NamedTuple):
-    """The oldest reports for a proxy: how many, the last one's place, and all of them as JSON, parted by commas."""
+    """The oldest reports for a proxy: how many, the last row's place, and all of them as JSON, parted by commas."""
 
     number: int
     last: int
@@ -53,7 +52,7 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fresh: list[tuple[str, str, str]] = []
+        self._fresh: list[tuple[str, str]] = []
         self._in_use = threading.Lock()  # the connection, which goes from thread to thread
         self._connection: sqlite3.Connection | None = None
         self._locked: BinaryIO | None = None
@@ -91,13 +90,13 @@ class Outbox:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, proxy: str, id_: str, line: str) -> None:
-        """``line`` is the report as JSON."""
+    def add(self, proxy: str, line: str) -> None:
+        """``line`` is the report as JSON, with its ``id``."""
         if self._count >= KEPT_MAX:
             self.dropped += 1
             return
         self._count += 1
-        self._fresh.append((proxy, id_, line))
+        self._fresh.append((proxy, line))
 
     async def flush(self) -> None:
         """Write what was added since. Raises StoreError; then it is kept, and written at the next call."""
@@ -113,18 +112,19 @@ class Outbox:
     async def oldest(self, proxy: str) -> Delivery | None:
         """The next to deliver to a proxy. Raises StoreError."""
         try:
-            row = await self._in_thread(self._first_row, _OLDEST, proxy, REPORTS_MAX)
+            found: Delivery = await self._in_thread(self._first, proxy)
         except sqlite3.Error as error:
             raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
-        return Delivery(*row) if row[0] else None
+        return found if found.number else None
 
     async def forget(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
         """Those of a delivery that have ``ids`` were dealt with; how many they are. Raises StoreError."""
-        statement, values = _FORGET, [delivery.last, proxy]
-        if len(ids) < delivery.number:
-            statement, values = _FORGET_SOME, [delivery.last, proxy, json.dumps(list(ids))]
         try:
-            gone: int = await self._in_thread(self._run, statement, *values)
+            if len(ids) < delivery.number:
+                gone: int = await self._in_thread(self._cut, proxy, delivery.last, ids)
+            else:
+                await self._in_thread(self._run, _FORGET, delivery.last, proxy)
+                gone = delivery.number
         except sqlite3.Error as error:
             raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
         self._count -= gone
@@ -143,11 +143,12 @@ class Outbox:
 
     def _prepare(self) -> None:
         connection = self._connect()
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS reports (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
-            "proxy TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL)"
-        )
-        (self._count,) = connection.execute("SELECT count(*) FROM reports").fetchone()
+        with _transaction(connection):
+            connection.execute(_TABLE)
+            if connection.execute(_HAS_EARLIER).fetchone() is not None:
+                for statement in _EARLIER:
+                    connection.execute(statement)
+        (self._count,) = connection.execute(_COUNT).fetchone()
         self._path.chmod(0o600)
 
     def _connect(self) -> sqlite3.Connection:
@@ -167,27 +168,60 @@ class Outbox:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _insert(self, rows: list[tuple[str, str, str]]) -> None:
-        values = [value for row in rows for value in row]
-        self._run("BEGIN IMMEDIATE")
-        at, end = 0, len(values)
-        for chunk, statement in _INSERTS:
-            while end - at >= 3 * chunk:
-                self._run(statement, *values[at : at + 3 * chunk])
-                at += 3 * chunk
-        self._run("COMMIT")
+    def _insert(self, fresh: list[tuple[str, str]]) -> None:
+        by_proxy: dict[str, list[str]] = {}
+        for proxy, line in fresh:
+            by_proxy.setdefault(proxy, []).append(line)
+        with self._guarded() as connection, _transaction(connection):
+            for proxy, lines in by_proxy.items():
+                for start in range(0, len(lines), REPORTS_MAX):
+                    some = lines[start : start + REPORTS_MAX]
+                    connection.execute(_INSERT, (proxy, len(some), ",".join(some)))
 
-    def _run(self, statement: str, *values: object) -> int:
-        """How many rows it changed."""
+    def _first(self, proxy: str) -> Delivery:
+        number = last = 0
+        found: list[str] = []
+        with self._guarded() as connection:
+            rows = connection.execute(_OLDEST, (proxy,))
+            for seq, more, lines in rows:
+                if number + more > REPORTS_MAX:
+                    break
+                number, last = number + more, seq
+                found.append(lines)
+            rows.close()
+        return Delivery(number, last, ",".join(found))
+
+    def _cut(self, proxy: str, last: int, ids: Collection[str]) -> int:
+        """Take some out of the rows of a delivery; how many they are."""
+        gone = 0
+        with self._guarded() as connection, _transaction(connection):
+            for seq, lines in connection.execute(_UP_TO, (last, proxy)).fetchall():
+                reports = json.loads(f"[{lines}]")
+                left = [json.dumps(each) for each in reports if each["id"] not in ids]
+                gone += len(reports) - len(left)
+                if left:
+                    connection.execute(_CUT, (len(left), ",".join(left), seq))
+                else:
+                    connection.execute(_FORGET_ONE, (seq,))
+        return gone
+
+    def _run(self, statement: str, *values: object) -> None:
+        with self._guarded() as connection:
+            connection.execute(statement, values)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
+        """The connection, which is made anew after an error."""
         try:
-            return self._connect().execute(statement, values).rowcount
+            yield self._connect()
         except sqlite3.Error:
             self._disconnect()
             raise
 
-    def _first_row(self, query: str, *values: object) -> Any:
-        try:
-            return self._connect().execute(query, values).fetchone()
-        except sqlite3.Error:
-            self._disconnect()
-            raise
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """What fails is undone with the connection, which is closed then."""
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")

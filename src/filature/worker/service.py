@@ -52,7 +52,7 @@ class WorkerService:
         plane: DataPlane,
         engines: EngineDirectory,
         limits: RequestLimits,
-        report: Callable[[str, str], None],
+        report: Callable[[str], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._plane = plane

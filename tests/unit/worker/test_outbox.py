@@ -46,13 +46,13 @@ async def test_reports_are_kept_by_proxy_and_in_order_until_they_are_forgotten(
 ) -> None:
     async with opened(tmp_path) as outbox:
         for number in range(5):
-            outbox.add(A if number % 2 == 0 else B, f"r{number}", report(number))
+            outbox.add(A if number % 2 == 0 else B, report(number))
         assert await waiting(outbox, A) == [], "what is not written is not delivered"
         await outbox.flush()
         assert await waiting(outbox, A) == ["r0", "r2", "r4"]
         delivery = await outbox.oldest(A)
         assert delivery is not None
-        outbox.add(A, "r0", report(0))  # made since, of the same request
+        outbox.add(A, report(0))  # made since, of the same request
         await outbox.flush()
         assert await outbox.forget(A, delivery, ["r0", "r4"]) == 2
         assert len(outbox) == 4
@@ -65,7 +65,7 @@ async def test_reports_are_kept_by_proxy_and_in_order_until_they_are_forgotten(
 async def test_a_delivery_is_bounded(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
         for number in range(REPORTS_MAX + 10):
-            outbox.add(A, f"r{number}", report(number))
+            outbox.add(A, report(number))
         await outbox.flush()
         assert await waiting(outbox, A) == [f"r{number}" for number in range(REPORTS_MAX)]
 
@@ -76,15 +76,15 @@ async def test_above_the_bound_new_ones_are_dropped_and_counted(
     monkeypatch.setattr(module, "KEPT_MAX", 2)
     async with opened(tmp_path) as outbox:
         for number in range(3):
-            outbox.add(A, f"r{number}", report(number))
+            outbox.add(A, report(number))
         assert (len(outbox), outbox.dropped) == (2, 1)
 
 
 async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
         path = tmp_path / "worker" / "outbox.db"
-        rename(path, "reports", "away")
-        outbox.add(A, "r1", report(1))
+        rename(path, "report_batches", "away")
+        outbox.add(A, report(1))
         for attempt in (
             outbox.flush(),
             outbox.oldest(A),
@@ -93,7 +93,7 @@ async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) 
             with pytest.raises(StoreError, match="outbox"):
                 await attempt
         assert len(outbox) == 1
-        rename(path, "away", "reports")
+        rename(path, "away", "report_batches")
         await outbox.flush()
         assert await waiting(outbox, A) == ["r1"]
 
@@ -114,8 +114,8 @@ async def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path) -> None:
 async def test_any_number_is_written_and_forgotten_at_once(tmp_path: Path, number: int) -> None:
     async with opened(tmp_path) as outbox:
         for each in range(number):
-            outbox.add(A, f"r{each}", report(each))
-        outbox.add(B, "r0", report(0))
+            outbox.add(A, report(each))
+        outbox.add(B, report(0))
         await outbox.flush()
         seen: list[str] = []
         while (delivery := await outbox.oldest(A)) is not None:
@@ -130,13 +130,13 @@ async def test_any_number_is_written_and_forgotten_at_once(tmp_path: Path, numbe
 async def test_what_is_being_written_is_written_though_nobody_waits(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
         for number in range(REPORTS_MAX):
-            outbox.add(A, f"r{number}", report(number))
+            outbox.add(A, report(number))
         writing = asyncio.ensure_future(outbox.flush())
         await asyncio.sleep(0)
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
-        outbox.add(A, "r0", report(0))
+        outbox.add(A, report(0))
         await outbox.flush()
         assert len(outbox) == REPORTS_MAX + 1
     async with opened(tmp_path) as again:
@@ -150,3 +150,37 @@ async def test_two_workers_do_not_share_a_folder(tmp_path: Path) -> None:
             await second.open()
     async with opened(tmp_path):
         pass
+
+
+async def test_what_an_earlier_version_kept_is_delivered(tmp_path: Path) -> None:
+    (tmp_path / "worker").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "worker" / "outbox.db")) as earlier, earlier:
+        earlier.execute(
+            "CREATE TABLE reports (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "proxy TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL)"
+        )
+        for proxy, number in ((A, 0), (B, 1), (A, 2)):
+            row = (proxy, f"r{number}", report(number))
+            earlier.execute("INSERT INTO reports (proxy, id, body) VALUES (?, ?, ?)", row)
+    for _ in range(2):
+        async with opened(tmp_path) as outbox:
+            assert len(outbox) == 3
+            assert await waiting(outbox, A) == ["r0", "r2"]
+            assert await waiting(outbox, B) == ["r1"]
+
+
+async def test_rows_that_do_not_fit_into_a_delivery_wait_for_the_next(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        for number in range(REPORTS_MAX):
+            outbox.add(A, report(number))
+            if number == 9:
+                await outbox.flush()
+        await outbox.flush()
+        outbox.add(A, report(REPORTS_MAX))
+        await outbox.flush()
+        first = await outbox.oldest(A)
+        assert first is not None
+        assert first.number == REPORTS_MAX
+        assert await outbox.forget(A, first, [f"r{each}" for each in range(5, REPORTS_MAX)]) == 507
+        assert await waiting(outbox, A) == ["r0", "r1", "r2", "r3", "r4", f"r{REPORTS_MAX}"]
+        assert len(outbox) == 6
