@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -37,6 +36,7 @@ from filature.proxy.tickets import TicketOffice
 from filature.proxy.upkeep import DEMO_ACCOUNT, Upkeep, open_demo_account
 from filature.proxy.workers import Workers
 from filature.relay.clock import CoarseClock
+from filature.relay.collector import tune_collector
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
@@ -328,8 +328,7 @@ async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None
         loop.add_signal_handler(number, stop.set)
     try:
         await proxy.start()
-        gc.collect()
-        gc.freeze()  # what was made so far stays; a full collection need not look at it
+        tune_collector()
         if started is not None:
             started(proxy)
         await stop.wait()

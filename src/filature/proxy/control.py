@@ -97,7 +97,10 @@ class Control:
 
     async def _reports(self, token: WorkerToken, body: bytes) -> bytes:
         reports: Reports = _read(Reports, body)
-        accepted = await self._desk.take(token, reports.reports)
+        try:
+            accepted = await self._desk.take(token, reports.reports)
+        except ValidationError as error:
+            raise _invalid(error) from None
         return accepted.model_dump_json().encode()
 
 
@@ -122,6 +125,10 @@ def _read(kind: Any, body: bytes) -> Any:
     try:
         return control.parse(kind, body)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or None
-        raise InvalidRequest(f"{place or 'The body'}: {first['msg']}.", param=place) from None
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or None
+    return InvalidRequest(f"{place or 'The body'}: {first['msg']}.", param=place)

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from filature.answer.bounds import UsageBounds, within
 from filature.answer.pricing import Cost, Tariff, cost_of
@@ -53,15 +53,20 @@ class ReportDesk:
         self.verdicts: Counter[str] = Counter()
         """How many reports ended how."""
 
-    async def take(self, token: WorkerToken, reports: list[Report]) -> Accepted:
+    async def take(self, token: WorkerToken, reports: list[dict[str, Any]]) -> Accepted:
         """Deal with each, so that the worker may forget it. Raises StoreError: it is to be sent again.
+
+        Raises pydantic.ValidationError where one is no ``Report``.
 
         So is one of a request that has not ended, for which there is no verdict: this process may die before it does.
         """
         verdicts: dict[str, str] = {}
-        for report in reports:
-            known = self._compared(token, report)
-            verdict = "known" if known else await self._judge(token, report)
+        for told in reports:
+            if self._compared(token, told):
+                verdicts[told["id"]] = "known"
+                continue
+            report = Report.model_validate(told)
+            verdict = await self._judge(token, report)
             if verdict is not None:
                 verdicts[report.id] = verdict
         counts = Counter(verdicts.values())
@@ -70,13 +75,15 @@ class ReportDesk:
             await self._store.ledger.flush()  # what is known has ended, but may not be stored yet
         return Accepted(verdicts=verdicts)
 
-    def _compared(self, token: WorkerToken, report: Report) -> bool:
+    def _compared(self, token: WorkerToken, told: dict[str, Any]) -> bool:
         """Whether the request ended here of late; whatever the report's ticket is, it changes nothing then."""
-        record = self._recent.get(report.id)
+        request = told.get("id")
+        record = self._recent.get(request) if type(request) is str else None
         if record is None:
             return False
-        model = self._store.prices.aliases.get(record.model, record.model)
-        self._compare(token.worker, model, record, report)
+        if not _agrees(told, record):
+            model = self._store.prices.aliases.get(record.model, record.model)
+            self._compare(token.worker, model, record, Report.model_validate(told))
         return True
 
     async def _judge(self, token: WorkerToken, report: Report) -> str | None:
@@ -137,6 +144,16 @@ class ReportDesk:
             if key.id == ticket.key_id and key.limits.budget_period is not None:
                 return (key.id, period_name(key.limits.budget_period, self._wall_ms()))
         return None
+
+
+def _agrees(told: dict[str, Any], record: UsageRecord) -> bool:
+    """Whether a report says what was metered here, as nearly all do: then nothing more of it is looked at."""
+    return bool(
+        told.get("completion") == record.completion
+        and told.get("prompt") == record.prompt
+        and told.get("cached") == record.cached
+        and told.get("reasoning") == record.reasoning
+    )
 
 
 _CHARGED: Final = tuple(str(outcome) for outcome in Outcome if outcome.is_charged)

@@ -20,7 +20,7 @@ class VaryingHeads(HeadCache[RequestHead]):
     def parse(self, head: bytes) -> RequestHead:
         """A head of its own, not shared with others. Raises ProtocolError."""
         found: list[tuple[bytes, bytes]] = []
-        rest, at = b"", 0
+        rest, values, at = b"", b"", 0
         for name, token in self._names:
             start = head.find(token, at)
             if start < 0:
@@ -29,9 +29,10 @@ class VaryingHeads(HeadCache[RequestHead]):
             start += len(token)
             at = head.find(_LINE_END, start)
             value = head[start:at]
-            if value.translate(None, _VISIBLE):
-                return parse_request_head(head)
+            values += value
             found.append((name, value))
+        if values.translate(None, _VISIBLE):
+            return parse_request_head(head)
         kept = super().parse(rest + head[at:])
         made = RequestHead(kept.method, kept.path, kept.query, kept.http_minor)
         made.headers = dict(kept.headers)

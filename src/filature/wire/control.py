@@ -97,9 +97,9 @@ class Report(_Message):
 
 
 class Reports(_Message):
-    """One delivery."""
+    """One delivery. Each is as a ``Report``, which is looked at by whoever needs what it says."""
 
-    reports: Annotated[list[Report], Field(max_length=REPORTS_MAX)]
+    reports: Annotated[list[dict[str, Any]], Field(max_length=REPORTS_MAX)]
 
 
 class Accepted(_Message):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 import secrets
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from filature import __version__
 from filature.errors import StoreError
 from filature.relay.clock import CoarseClock
+from filature.relay.collector import tune_collector
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
@@ -34,6 +34,7 @@ from filature.wire.control import ModelOffered, Standing
 from filature.wire.ticket import TICKET_HEADER
 from filature.worker.link import ProxyLink
 from filature.worker.outbox import Outbox
+from filature.worker.places import Places
 from filature.worker.service import WorkerService
 from filature.worker.settings import OUTBOX_FILE, WorkerSettings
 from filature.worker.statements import StatementKeeper
@@ -90,9 +91,9 @@ class Worker:
             metrics=self.metrics,
             waiting=self._waiting,
         )
+        self._places = Places(self.engines, self._waiting, settings.max_requests)
         self.instance = secrets.token_hex(8)
         self.outbox = Outbox(settings.data_dir / OUTBOX_FILE)
-        self.draining = False
         self.links = [self._link(url, plane) for url in settings.proxies]
         self._tasks: list[asyncio.Task[None]] = []
         clock.each_tick(self._each_tick)
@@ -102,7 +103,7 @@ class Worker:
         tls = self._proxy_tls
         token = settings.token.get_secret_value()
         report = partial(self.outbox.add, url)
-        service = WorkerService(plane, self.engines, RequestLimits(), report, self._has_room)
+        service = WorkerService(plane, self.engines, RequestLimits(), report, self._places)
         service.coefficient = settings.coefficient
         if settings.allow_fields or settings.allow_media:
             fields, media = frozenset(settings.allow_fields), frozenset(settings.allow_media)
@@ -110,7 +111,7 @@ class Worker:
         heads = VaryingHeads(TICKET_HEADER, b"x-request-id")
         downstream = Downstream(service, self._clock, self._limits, heads)
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
-        link = ProxyLink(tunnels, service, self.outbox, token, self.standing, self.room)
+        link = ProxyLink(tunnels, service, self.outbox, token, self.standing, self._places.free)
         alone = len(settings.proxies) == 1
         link.statements = StatementKeeper(settings.data_dir, url, alone=alone)
         return link
@@ -130,7 +131,7 @@ class Worker:
     def _gauge(self) -> None:
         metrics, engines = self.metrics, self.engines.engines
         metrics.open_streams = self._open.streams
-        metrics.requests_running = self.running
+        metrics.requests_running = self._places.running
         metrics.upstream_connections = sum(engine.pool.open_connections for engine in engines)
         metrics.engines_ready = sum(engine.reachable and bool(engine.models) for engine in engines)
         metrics.log_lines_dropped = self._request_log.lines_dropped
@@ -140,27 +141,12 @@ class Worker:
 
     def _health(self) -> dict[str, object]:
         joined = sum(link.joined for link in self.links)
-        return {"proxies_joined": joined, "draining": self.draining}
+        return {"proxies_joined": joined, "draining": self._places.draining}
 
     @property
     def metrics_port(self) -> int | None:
         """The one taken, after ``start``; None: nothing listens."""
         return None if self._metrics_server is None else self._metrics_server.port
-
-    @property
-    def running(self) -> int:
-        """Requests that are being answered, over all proxies."""
-        running = self._waiting.count
-        for engine in self.engines.engines:
-            running += engine.running
-        return running
-
-    def room(self) -> int:
-        """How many more could be."""
-        return 0 if self.draining else self.terms.max_requests - self.running
-
-    def _has_room(self) -> bool:
-        return self.room() > 0
 
     def standing(self) -> Standing:
         """What is offered now."""
@@ -184,9 +170,9 @@ class Worker:
             instance=self.instance,
             version=__version__,
             models=list(offered.values()),
-            capacity=self.terms.max_requests,
-            running=min(self.running, control.CAPACITY_MAX),
-            draining=self.draining,
+            capacity=self._places.most,
+            running=min(self._places.running, control.CAPACITY_MAX),
+            draining=self._places.draining,
             allowed_fields=self.settings.allow_fields,
             allowed_media=self.settings.allow_media,
         )
@@ -251,6 +237,7 @@ class Worker:
             refused = ""
             terms = self.terms
             if terms.apply(change, self._clock.now):
+                self._places.most = terms.max_requests
                 log.info(
                     "coefficient %d, at most %d requests", terms.coefficient, terms.max_requests
                 )
@@ -260,7 +247,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Tell the proxies, let running answers finish within the grace period, end the rest."""
-        self.draining = True
+        self._places.draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 await asyncio.gather(*(link.tell() for link in self.links if link.joined))
@@ -268,7 +255,7 @@ class Worker:
         for link in self.links:
             link.tunnels.downstream.drain()
         end = loop.time() + self._limits.drain_s
-        while self.running and loop.time() < end:
+        while self._places.running and loop.time() < end:
             await asyncio.sleep(0.05)
         for link in self.links:
             link.tunnels.downstream.end_all()
@@ -305,8 +292,7 @@ async def serve(settings: WorkerSettings, started: Callable[[Worker], None] | No
         loop.add_signal_handler(number, stop.set)
     try:
         await worker.start()
-        gc.collect()
-        gc.freeze()  # as the proxy does
+        tune_collector()
         if started is not None:
             started(worker)
         await stop.wait()

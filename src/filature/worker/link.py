@@ -13,7 +13,7 @@ from filature.errors import StoreError
 from filature.relay.fetch import FetchError, fetch
 from filature.relay.upstream import Origin, UpstreamPool
 from filature.wire import control
-from filature.wire.control import REPORTS_MAX, Accepted, Standing, Welcome
+from filature.wire.control import Accepted, Standing, Welcome
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.statements import StatementKeeper
@@ -185,7 +185,7 @@ class ProxyLink:
             except ValidationError:
                 return
             gone = await self._outbox.forget(self.url, waiting, verdicts)
-            if waiting.number < REPORTS_MAX or not gone:
+            if not waiting.more or not gone:
                 return
 
 

@@ -37,11 +37,15 @@ _CUT: Final = "UPDATE report_batches SET number = ?, lines = ? WHERE seq = ?"
 
 
 class Delivery(NamedTuple):
-    """The oldest reports for a proxy: how many, the last row's place, and all of them as JSON, parted by commas."""
+    """The oldest reports for a proxy: how many, the last row's place, and all of them as JSON, parted by commas.
+
+    ``more``: whether others wait behind them.
+    """
 
     number: int
     last: int
     lines: str
+    more: bool
 
 
 class Outbox:
@@ -179,17 +183,18 @@ class Outbox:
                     connection.execute(_INSERT, (proxy, len(some), ",".join(some)))
 
     def _first(self, proxy: str) -> Delivery:
-        number = last = 0
+        number, last, more = 0, 0, False
         found: list[str] = []
         with self._guarded() as connection:
             rows = connection.execute(_OLDEST, (proxy,))
-            for seq, more, lines in rows:
-                if number + more > REPORTS_MAX:
+            for seq, each, lines in rows:
+                more = number + each > REPORTS_MAX
+                if more:
                     break
-                number, last = number + more, seq
+                number, last = number + each, seq
                 found.append(lines)
             rows.close()
-        return Delivery(number, last, ",".join(found))
+        return Delivery(number, last, ",".join(found), more)
 
     def _cut(self, proxy: str, last: int, ids: Collection[str]) -> int:
         """Take some out of the rows of a delivery; how many they are."""

@@ -32,6 +32,7 @@ from filature.wire.dialect import DIALECT_BY_PATH
 from filature.wire.ticket import TICKET_HEADER, Ticket, TicketError, read_ticket
 from filature.worker.counting import QUESTION_PATHS, Counting
 from filature.worker.grants import TicketGrant
+from filature.worker.places import Places
 
 SIGN: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
 SIGN_AFTER_S: Final = 0.3
@@ -44,7 +45,7 @@ _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 class WorkerService:
     """See ``relay.downstream.Service``. One for each proxy; ``report`` takes what was metered for it.
 
-    ``name`` is what the proxy calls this worker: tickets for others are refused. ``has_room``: over all proxies.
+    ``name`` is what the proxy calls this worker: tickets for others are refused.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class WorkerService:
         engines: EngineDirectory,
         limits: RequestLimits,
         report: Callable[[str], None],
-        has_room: Callable[[], bool],
+        places: Places,
     ) -> None:
         self._plane = plane
         self._engines = engines
         self._limits = limits
         self._report = report
-        self._has_room = has_room
+        self._places = places
         self._counting = Counting(engines, limits)
         # by when the latest answer on each is to begin, in that order; exchanges are not kept alive for it
         self._unannounced: dict[DownstreamConnection, float] = {}
@@ -87,7 +88,7 @@ class WorkerService:
         dialect = DIALECT_BY_PATH[head.path]
         request_id = head.headers.get(b"x-request-id", b"")
         try:
-            if not self._has_room():
+            if self._places.free() <= 0:
                 error = Unavailable("This worker is full.", code="busy")
                 error.header_lines = BUSY_HEADER + b": 1\r\n"
                 raise error

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from filature.answer.pricing import Tariff
 from filature.ledger.accounts import client_account, worker_account
@@ -71,8 +73,7 @@ class Desk:
             "completion": 5,
             "reasoning": 0,
         }
-        report = Report.model_validate(fields | more)
-        return (await self.desk.take(TOKEN, [report])).verdicts[request]
+        return (await self.desk.take(TOKEN, [fields | more])).verdicts[request]
 
     def balance(self, account: AccountId) -> int:
         known = self.store.ledger.state.accounts.get(account)
@@ -182,17 +183,15 @@ async def test_a_report_of_what_has_not_ended_is_to_be_sent_again(desk: Desk) ->
     """The process may still die before it has ended, and the report is what it is settled by then."""
     ledger, request = desk.store.ledger, HoldId("r")
     ledger.hold(request, CLIENT, Nano(HELD), 1000, NOW_MS + 10**6)
-    report = Report.model_validate(
-        {
-            "id": "r",
-            "ticket": desk.ticket("r", boot="now"),
-            "outcome": "completed",
-            "prompt": 1,
-            "cached": 0,
-            "completion": 1,
-            "reasoning": 0,
-        }
-    )
+    report = {
+        "id": "r",
+        "ticket": desk.ticket("r", boot="now"),
+        "outcome": "completed",
+        "prompt": 1,
+        "cached": 0,
+        "completion": 1,
+        "reasoning": 0,
+    }
     assert (await desk.desk.take(TOKEN, [report])).verdicts == {}
     record = UsageRecord(RequestId("r"), None, "chat", "m", "gpu", Outcome.COMPLETED, 200)
     record.account = CLIENT
@@ -200,3 +199,24 @@ async def test_a_report_of_what_has_not_ended_is_to_be_sent_again(desk: Desk) ->
     desk.recent.add(record)
     assert (await desk.desk.take(TOKEN, [report])).verdicts == {"r": "known"}
     assert await desk.store.usage.get("r") is not None, "it is stored before it is forgotten"
+
+
+async def test_what_is_known_is_compared_where_it_says_something_else(desk: Desk) -> None:
+    record = UsageRecord(RequestId("r"), None, "chat", "m", "gpu", Outcome.COMPLETED, 200)
+    record.prompt, record.completion = 10, 5
+    desk.recent.add(record)
+    assert await desk.says("r") == "known"
+    assert desk.compared == []
+    assert await desk.says("r", completion=50) == "known"
+    assert await desk.says("r", prompt=11) == "known"
+    assert desk.compared == [("gpu", "r")] * 2
+    wrong: object
+    for wrong in (-1, "many", None, [], {}):
+        with pytest.raises(ValidationError, match="completion"):
+            await desk.says("r", completion=wrong)
+
+
+@pytest.mark.parametrize("told", [{}, {"id": []}, {"id": None}, {"id": "r"}, {"id": "r\0" * 300}])
+async def test_what_is_no_report_is_refused(desk: Desk, told: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        await desk.desk.take(TOKEN, [told])

@@ -88,7 +88,7 @@ async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) 
         for attempt in (
             outbox.flush(),
             outbox.oldest(A),
-            outbox.forget(A, Delivery(1, 9, ""), ["r1"]),
+            outbox.forget(A, Delivery(1, 9, "", more=False), ["r1"]),
         ):
             with pytest.raises(StoreError, match="outbox"):
                 await attempt
@@ -180,7 +180,7 @@ async def test_rows_that_do_not_fit_into_a_delivery_wait_for_the_next(tmp_path: 
         await outbox.flush()
         first = await outbox.oldest(A)
         assert first is not None
-        assert first.number == REPORTS_MAX
+        assert (first.number, first.more) == (REPORTS_MAX, True)
         assert await outbox.forget(A, first, [f"r{each}" for each in range(5, REPORTS_MAX)]) == 507
         assert await waiting(outbox, A) == ["r0", "r1", "r2", "r3", "r4", f"r{REPORTS_MAX}"]
         assert len(outbox) == 6

@@ -84,7 +84,7 @@ class Norms:
         groups = found.groups
 
         def of_size(size: int) -> list[_Claims]:
-            claims = groups.get(group._replace(size=size))
+            claims = groups.get(Group(group.kind, size, group.plain, group.like))
             return [] if claims is None else [claims]
 
         return _expected(worker, group.kind, group.size, of_size)

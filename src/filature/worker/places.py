@@ -1,0 +1,26 @@
+"""How many requests a worker answers, over all proxies, and could still take."""
+
+from filature.relay.engines import EngineDirectory
+from filature.relay.waiting import WaitingRoom
+
+
+class Places:
+    """``most`` is its capacity; ``draining``: it takes none any more."""
+
+    def __init__(self, engines: EngineDirectory, waiting: WaitingRoom, most: int) -> None:
+        self._engines = engines
+        self._waiting = waiting
+        self.most = most
+        self.draining = False
+
+    @property
+    def running(self) -> int:
+        """Requests that are being answered."""
+        running = self._waiting.count
+        for engine in self._engines.engines:
+            running += engine.running
+        return running
+
+    def free(self) -> int:
+        """How many more could be; below zero where the capacity was lowered meanwhile."""
+        return 0 if self.draining else self.most - self.running
