@@ -23,13 +23,16 @@ from filature.units import HoldId, TransferId
 
 def decide_open(state: State, command: OpenHold) -> Result:
     """``EXISTS`` is said of an open hold only; of one that ended, how."""
+    given = _as_given(command)
+    wrong = _no_integer((given.amount,), given.fee_bp)
+    if wrong is not None:
+        return Result(wrong)
     seen = _seen_hold(state, command)
     if seen is not None:
         return Result(seen)
-    given = _as_given(command)
-    if not is_amount(given.amount, least=0):
+    if not is_amount(command.amount, least=0):
         return Result(Outcome.INVALID_AMOUNT)
-    if not is_share(given.fee_bp):
+    if not is_share(command.fee_bp):
         return Result(Outcome.INVALID_FEE)
     wrong = wrong_account(state, command.client, AccountKind.CLIENT)
     if wrong is not None:
@@ -43,6 +46,9 @@ def decide_open(state: State, command: OpenHold) -> Result:
 
 
 def decide_post(state: State, command: PostHold) -> Result:
+    wrong = _no_integer((_as_given(command).amount,))
+    if wrong is not None:
+        return Result(wrong)
     hold = state.holds.get(command.hold)
     if hold is None:
         charge = state.transfer(TransferId(command.hold))
@@ -54,7 +60,7 @@ def decide_post(state: State, command: PostHold) -> Result:
             and charge.amount == command.amount
         )
         return Result(Outcome.EXISTS if same else Outcome.CONFLICT)
-    if not is_amount(_as_given(command).amount, least=0):
+    if not is_amount(command.amount, least=0):
         return Result(Outcome.INVALID_AMOUNT)
     if command.amount > hold.amount:
         return Result(Outcome.EXCEEDS_HOLD)
@@ -103,6 +109,10 @@ def decide_late(state: State, command: ChargeLate) -> Result:
 
     A void is remembered for a while only (``ENDED_HOLDS_MAX``); a store asks its records of requests first.
     """
+    given = _as_given(command)
+    wrong = _no_integer((given.amount, given.held), given.fee_bp)
+    if wrong is not None:
+        return Result(wrong)
     if command.hold in state.holds:
         return Result(Outcome.HOLD_OPEN)
     seen = state.transfer(TransferId(command.hold))
@@ -116,10 +126,9 @@ def decide_late(state: State, command: ChargeLate) -> Result:
         return Result(Outcome.EXISTS if same else Outcome.CONFLICT)
     if _end_of(state, command.hold) is Outcome.HOLD_VOIDED:
         return Result(Outcome.HOLD_VOIDED)
-    given = _as_given(command)
-    if not (is_amount(given.amount, least=0) and is_amount(given.held, least=0)):
+    if not (is_amount(command.amount, least=0) and is_amount(command.held, least=0)):
         return Result(Outcome.INVALID_AMOUNT)
-    if not is_share(given.fee_bp):
+    if not is_share(command.fee_bp):
         return Result(Outcome.INVALID_FEE)
     if command.amount > command.held:
         return Result(Outcome.EXCEEDS_HOLD)
@@ -149,8 +158,16 @@ def _late_charge(state: State, command: ChargeLate) -> Result:
 
 
 def _as_given(command: OpenHold | PostHold | ChargeLate) -> Any:
-    """For checks of its numbers: compiled code makes 1 of a True that it takes from a field of integers."""
+    """For ``_no_integer``: where a field is one of integers, compiled code makes 1 of True and raises for 1.5."""
     return command
+
+
+def _no_integer(amounts: tuple[object, ...], share: object = 0) -> Outcome | None:
+    """What is said of numbers that are no integers, before anything is looked up."""
+    for amount in amounts:
+        if type(amount) is not int:
+            return Outcome.INVALID_AMOUNT
+    return None if type(share) is int else Outcome.INVALID_FEE
 
 
 def _released(hold: Hold, end: HoldEnd) -> Result:

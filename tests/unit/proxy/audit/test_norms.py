@@ -3,9 +3,17 @@
 import pytest
 
 from filature.answer.bounds import SIZES
-from filature.proxy.audit import norms as module
 from filature.proxy.audit.claims import Claim, Group, Kind
-from filature.proxy.audit.norms import DISTANCE_MAX, KNOWN_MIN, SEEN_MAX, SEEN_MIN, Norms
+from filature.proxy.audit.norms import (
+    DISTANCE_MAX,
+    GROUPS_MAX,
+    KNOWN_MIN,
+    MODELS_MAX,
+    SEEN_MAX,
+    SEEN_MIN,
+    WORKERS_MAX,
+    Norms,
+)
 
 MODEL = "silk"
 GROUP = Group(Kind.COMPLETION, 7)
@@ -100,18 +108,15 @@ def test_a_model_is_known_after_some_time() -> None:
     assert norms.is_known(MODEL)
 
 
-def test_there_is_an_end_to_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORKERS_MAX", "GROUPS_MAX", "MODELS_MAX"):
-        monkeypatch.setattr(module, name, 2)
+def test_there_is_an_end_to_what_is_kept() -> None:
     norms = Norms()
-    for worker in ("abe", "zoe", "ida"):
-        told(norms, worker, 25)
-    assert norms.expected("ida", MODEL, GROUP) is None  # of the others one is known yet
-    assert norms.expected("x", MODEL, GROUP) == 0.25
-    for like in ("a", "han3"):
-        told(norms, "abe", 25, Group(Kind.COMPLETION, 7, like=like))
+    for number in range(2 * WORKERS_MAX):
+        told(norms, f"w{number}", 25 if number < WORKERS_MAX else 50)
+    assert norms.expected("x", MODEL, GROUP) == 0.5, "the first workers are forgotten"
+    for number in range(GROUPS_MAX):
+        told(norms, "abe", 25, Group(Kind.COMPLETION, 7, like=f"sort {number}"))
     assert norms.expected("x", MODEL, GROUP) is None
-    for model in ("linen", "wool"):
-        norms.add("abe", model, Claim(GROUP, 100, 9, 9))
-    assert norms.by_size("x", "wool", Kind.COMPLETION, plain=True) is not None
+    for number in range(MODELS_MAX):
+        norms.add("abe", f"model {number}", Claim(GROUP, 100, 9, 9))
+    assert norms.by_size("x", "model 0", Kind.COMPLETION, plain=True) is not None
     assert norms.by_size("x", MODEL, Kind.COMPLETION, plain=True) is None
