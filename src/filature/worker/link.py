@@ -192,5 +192,5 @@ class ProxyLink:
 def _message(answer: bytes) -> str:
     try:
         return str(json.loads(answer)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return answer[:200].decode("utf-8", "replace")
