@@ -22,6 +22,8 @@ _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS report_batches "
     "(seq INTEGER PRIMARY KEY AUTOINCREMENT, proxy TEXT NOT NULL, number INTEGER NOT NULL, lines TEXT NOT NULL)"
 )
+_BY_PROXY: Final = "CREATE INDEX IF NOT EXISTS report_batches_by_proxy ON report_batches (proxy)"
+"""One proxy's reports are found without passing over those for another that has been away for days."""
 _EARLIER: Final = (
     "INSERT INTO report_batches (proxy, number, lines) SELECT proxy, 1, body FROM reports ORDER BY seq",
     "DROP TABLE reports",
@@ -150,6 +152,7 @@ class Outbox:
         connection = self._connect()
         with _transaction(connection):
             connection.execute(_TABLE)
+            connection.execute(_BY_PROXY)
             if connection.execute(_HAS_EARLIER).fetchone() is not None:
                 for statement in _EARLIER:
                     connection.execute(statement)

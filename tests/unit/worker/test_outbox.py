@@ -203,3 +203,20 @@ async def test_what_was_delivered_twice_is_forgotten_once_and_nothing_written_si
         assert await outbox.forget(A, second, told) == 0
         assert await waiting(outbox, A) == ["r2"]
         assert len(outbox) == 1
+
+
+async def test_reports_for_a_proxy_that_is_away_are_not_passed_over(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    statements = {
+        module._OLDEST: (A,),
+        module._UP_TO: (9, A),
+        module._COUNT_UP_TO: (9, A),
+        module._FORGET: (9, A),
+    }
+    with contextlib.closing(sqlite3.connect(tmp_path / "worker" / "outbox.db")) as other:
+        for statement, values in statements.items():
+            plan = other.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            assert [step[3].partition(" (")[0] for step in plan] == [
+                "SEARCH report_batches USING INDEX report_batches_by_proxy"
+            ]
