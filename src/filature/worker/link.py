@@ -90,7 +90,7 @@ class ProxyLink:
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
                 continue
             failures = 0
-            await asyncio.sleep(welcome.heartbeat_s if welcome.known else 0)
+            await asyncio.sleep(_pause_s(welcome))
 
     async def tell(self) -> Welcome | None:
         """Say how things stand; None: the proxy did not take it."""
@@ -187,6 +187,11 @@ class ProxyLink:
             gone = await self._outbox.forget(self.url, waiting, verdicts)
             if not waiting.more or not gone:
                 return
+
+
+def _pause_s(welcome: Welcome) -> float:
+    """Until a proxy is told again, which may not ask for it without end."""
+    return max(welcome.heartbeat_s if welcome.known else 0.0, LOOK_S)
 
 
 def _message(answer: bytes) -> str:
