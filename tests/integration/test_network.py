@@ -28,6 +28,9 @@ from tests.integration.messages import (
 )
 from tests.integration.network import Fake, engine_of, network
 
+from filature.relay.fetch import fetch
+from filature.wire.ticket import issue
+
 HI = json_answer(completion("hi", 3, 2))
 
 
@@ -421,3 +424,37 @@ async def test_who_allows_more_gets_what_others_do_not_take() -> None:
         assert strict.requests == []
         refused = await net.chain.ask(post(asked | {"kv_transfer_params": {"a": 1}}))
         assert refused.status == 400
+
+
+# tickets that only a proxy that means ill would send
+
+
+@pytest.mark.parametrize(
+    ("request_id", "more", "status"),
+    [
+        ("req_1", "", 200),
+        ("req_\xe9", "", 403),
+        ("", "", 403),
+        ("r" * 129, "", 403),
+        ("a b", "", 403),
+        ("req_1", "\xe9", 403),
+    ],
+)
+async def test_a_worker_refuses_what_it_could_not_ask_its_engine_or_report(
+    request_id: str, more: str, status: int
+) -> None:
+    engine = RawEngine(says(HI))
+    async with network(engine) as net:
+        ticket = ticket_of(request_id, "gpu0").decode()
+        headers = f"x-filature-ticket: {ticket}{more}\r\nx-request-id: {request_id}\r\n"
+        asked = post(CHAT, headers=headers)
+        told, _ = await fetch((await engine_of(net, "gpu0")).pool, asked, timeout_s=5)
+        assert told == status
+        assert len(net.workers["gpu0"].outbox) == len(engine.requests) == (status == 200)
+        assert net.workers["gpu0"].engines.engines[0].running == 0
+
+
+def ticket_of(request_id: str, worker: str) -> bytes:
+    """As a worker reads it, which cannot tell who made it."""
+    texts = [request_id, "client:alice", None, worker, "m", "chat", "boot"]
+    return issue([*texts, 1000, 1, 1, 1, 1, 1, 1, 0, 100, 100, 100, 4 * 10**12], bytes(32))

@@ -11,6 +11,7 @@ from filature.answer.usage import Usage
 from filature.ledger.accounts import worker_account
 from filature.ledger.commands import ChargeLate, OpenAccount
 from filature.ledger.outcomes import Outcome as LedgerOutcome
+from filature.ledger.transfers import TransferKind
 from filature.proxy.grants import row_of
 from filature.proxy.rates import period_name
 from filature.relay.outcome import Outcome
@@ -18,7 +19,7 @@ from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
 from filature.store.worker_tokens import WorkerToken
 from filature.telemetry.record import UsageRecord
-from filature.units import AccountId, HoldId, Nano, RequestId
+from filature.units import AccountId, HoldId, Nano, RequestId, TransferId
 from filature.wire.control import Accepted, Report
 from filature.wire.ticket import Ticket, TicketError, check_ticket
 
@@ -118,7 +119,11 @@ class ReportDesk:
         client, worker = AccountId(ticket.account), worker_account(ticket.worker)
         request, amount = HoldId(ticket.request), Nano(min(cost.total, ticket.held))
         record = _record(ticket, report, usage, cost, amount)
-        if ledger.available(client) >= amount:
+        charge = await ledger.find(TransferId(request))  # of a report whose worker, or proxy, left
+        if charge is not None and charge.kind is TransferKind.CHARGE:
+            await ledger.flush()
+            return "closed"
+        if charge is None and ledger.available(client) >= amount:
             expires_ms = self._wall_ms() + GRACE_MS
             held = ledger.hold(request, client, amount, ticket.fee_bp, expires_ms)
             if held is not LedgerOutcome.DONE:

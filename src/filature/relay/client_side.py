@@ -215,6 +215,9 @@ class ClientSide:
             if self._sample is not None and outcome.is_charged:
                 self._hand_in(self._sample, self._answer)
         self._sample = None
+        self._answer = (
+            None  # which may know this exchange, by its times: the collector looks seldom
+        )
         return record
 
     def _hand_in(self, sample: Sample, answer: AnswerPostprocessor) -> None:

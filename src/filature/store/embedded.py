@@ -168,6 +168,13 @@ class EmbeddedLedger:
             pending.committed.append(committed)
         self._writer.submit()
 
+    async def find(self, transfer: TransferId) -> Transfer | None:
+        """What was decided under an id, stored yet or not. Raises StoreError."""
+        recent = self.state.transfers.get(transfer)
+        if recent is not None:
+            return recent
+        return await self._reader.read(lambda connection: read_transfer(connection, transfer))
+
     def expire(self, now_ms: int) -> int:
         """Let go of holds whose time is over: those of a defect, for every request ends. How many."""
         return sum(1 for _ in self._ledger.expire(now_ms))

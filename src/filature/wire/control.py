@@ -70,7 +70,7 @@ class Welcome(_Message):
 
     object: Literal["worker"] = "worker"
     worker: str
-    heartbeat_s: float
+    heartbeat_s: Seconds
     tunnels: int = 0
     known: bool = True
     """False: the proxy has forgotten the worker, which is to say hello again."""

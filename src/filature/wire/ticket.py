@@ -99,6 +99,8 @@ def read_ticket(text: bytes) -> Ticket:
     """What a ticket says, whoever made it. Raises TicketError."""
     if len(text) > TICKET_BYTES_MAX:
         raise TicketError("the ticket is too long")
+    if not text.isascii():  # a report gives it back as a string
+        raise TicketError("the ticket cannot be read")
     try:
         values = orjson.loads(binascii.a2b_base64(text.partition(b".")[0]))
     except (binascii.Error, orjson.JSONDecodeError):

@@ -90,7 +90,7 @@ class ProxyLink:
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
                 continue
             failures = 0
-            await asyncio.sleep(welcome.heartbeat_s if welcome.known else 0)
+            await asyncio.sleep(_pause_s(welcome))
 
     async def tell(self) -> Welcome | None:
         """Say how things stand; None: the proxy did not take it."""
@@ -189,8 +189,13 @@ class ProxyLink:
                 return
 
 
+def _pause_s(welcome: Welcome) -> float:
+    """Until a proxy is told again, which may not ask for it without end."""
+    return max(welcome.heartbeat_s if welcome.known else 0.0, LOOK_S)
+
+
 def _message(answer: bytes) -> str:
     try:
         return str(json.loads(answer)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return answer[:200].decode("utf-8", "replace")

@@ -17,10 +17,13 @@ KEPT_MAX: Final = 1_000_000
 """Reports for a proxy that is away; above it new ones are dropped, and said so."""
 
 # A row holds what was written at once, as JSON parted by commas: a row for each report would cost three times as much.
+# No place is given twice: a delivery that is answered late may not take what was written since.
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS report_batches "
-    "(seq INTEGER PRIMARY KEY, proxy TEXT NOT NULL, number INTEGER NOT NULL, lines TEXT NOT NULL)"
+    "(seq INTEGER PRIMARY KEY AUTOINCREMENT, proxy TEXT NOT NULL, number INTEGER NOT NULL, lines TEXT NOT NULL)"
 )
+_BY_PROXY: Final = "CREATE INDEX IF NOT EXISTS report_batches_by_proxy ON report_batches (proxy)"
+"""One proxy's reports are found without passing over those for another that has been away for days."""
 _EARLIER: Final = (
     "INSERT INTO report_batches (proxy, number, lines) SELECT proxy, 1, body FROM reports ORDER BY seq",
     "DROP TABLE reports",
@@ -31,6 +34,7 @@ _COUNT: Final = "SELECT coalesce(sum(number), 0) FROM report_batches"
 _INSERT: Final = "INSERT INTO report_batches (proxy, number, lines) VALUES (?, ?, ?)"
 _OLDEST: Final = "SELECT seq, number, lines FROM report_batches WHERE proxy = ? ORDER BY seq"
 _UP_TO: Final = "SELECT seq, lines FROM report_batches WHERE seq <= ? AND proxy = ?"
+_COUNT_UP_TO: Final = f"{_COUNT} WHERE seq <= ? AND proxy = ?"
 _FORGET: Final = "DELETE FROM report_batches WHERE seq <= ? AND proxy = ?"
 _FORGET_ONE: Final = "DELETE FROM report_batches WHERE seq = ?"
 _CUT: Final = "UPDATE report_batches SET number = ?, lines = ? WHERE seq = ?"
@@ -127,8 +131,7 @@ class Outbox:
             if len(ids) < delivery.number:
                 gone: int = await self._in_thread(self._cut, proxy, delivery.last, ids)
             else:
-                await self._in_thread(self._run, _FORGET, delivery.last, proxy)
-                gone = delivery.number
+                gone = await self._in_thread(self._delete, proxy, delivery.last)
         except sqlite3.Error as error:
             raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
         self._count -= gone
@@ -149,6 +152,7 @@ class Outbox:
         connection = self._connect()
         with _transaction(connection):
             connection.execute(_TABLE)
+            connection.execute(_BY_PROXY)
             if connection.execute(_HAS_EARLIER).fetchone() is not None:
                 for statement in _EARLIER:
                     connection.execute(statement)
@@ -210,9 +214,12 @@ class Outbox:
                     connection.execute(_FORGET_ONE, (seq,))
         return gone
 
-    def _run(self, statement: str, *values: object) -> None:
-        with self._guarded() as connection:
-            connection.execute(statement, values)
+    def _delete(self, proxy: str, last: int) -> int:
+        """All of a delivery; how many are left of it."""
+        with self._guarded() as connection, _transaction(connection):
+            (gone,) = connection.execute(_COUNT_UP_TO, (last, proxy)).fetchone()
+            connection.execute(_FORGET, (last, proxy))
+        return int(gone)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:

@@ -164,6 +164,8 @@ class WorkerService:
             raise PermissionDenied(str(error), code="ticket_invalid") from None
         if ticket.worker != self.name or ticket.request.encode("utf-8") != request_id:
             raise PermissionDenied("The ticket is another's.", code="ticket_invalid")
+        if not _REQUEST_ID.fullmatch(request_id):
+            raise PermissionDenied("The request's id cannot be used.", code="ticket_invalid")
         if ticket.expires_ms + CLOCKS_DIFFER_MS < self._plane.wall() * 1000:
             raise PermissionDenied("The ticket has expired.", code="ticket_expired")
         if ticket.coefficient < self.coefficient:

@@ -1,5 +1,6 @@
 """What a report settles: what a dead proxy left open, once, within its ticket; and nothing else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from filature.answer.pricing import Tariff
 from filature.ledger.accounts import client_account, worker_account
-from filature.ledger.commands import OpenAccount, TopUp
+from filature.ledger.commands import OpenAccount, Refund, TopUp
 from filature.proxy.grants import row_of
 from filature.proxy.reports import GRACE_MS, ReportDesk
 from filature.proxy.tickets import TicketOffice
@@ -132,6 +133,28 @@ async def test_what_the_balance_does_not_cover_is_the_operator_s(desk: Desk) -> 
     assert 0 <= left < 10 * 1000 + 50 * 4000
     assert desk.balance(worker_account("gpu")) == 6 * (10 * 1000 + 50 * 4000) * 9 // 10
     assert desk.balance(AccountId("shortfall")) < 0
+
+
+@pytest.mark.parametrize("credit", [COST - 1, 10**6])
+async def test_a_worker_that_leaves_while_its_report_is_settled_is_paid_once(
+    desk: Desk, credit: int
+) -> None:
+    ledger = desk.store.ledger
+    await ledger.run(Refund(TransferId("out"), CLIENT, Nano(10**6 - credit or 1), NOW_MS))
+    said = asyncio.ensure_future(desk.says("r"))
+    while TransferId("r") not in ledger.state.transfers:
+        await asyncio.sleep(0)
+    said.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await said
+    await ledger.flush()
+    await ledger.run(TopUp(TransferId("more"), CLIENT, Nano(10**6), NOW_MS))
+    verdict = "shortfall" if credit < COST else "closed"
+    assert await desk.says("r") == verdict
+    assert await desk.says("r") == "closed"
+    async with asyncio.timeout(5):
+        await ledger.flush()
+    assert desk.balance(worker_account("gpu")) == COST * 9 // 10
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,12 @@ def test_what_is_no_ticket_is_refused(text: bytes) -> None:
         check_ticket(text, KEY)
 
 
+@pytest.mark.parametrize("more", [b"\xe9", b"\x80"])
+def test_what_a_report_could_not_give_back_is_refused(more: bytes) -> None:
+    with pytest.raises(TicketError, match="cannot be read"):
+        read_ticket(issued() + more)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

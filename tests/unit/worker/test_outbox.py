@@ -184,3 +184,39 @@ async def test_rows_that_do_not_fit_into_a_delivery_wait_for_the_next(tmp_path: 
         assert await outbox.forget(A, first, [f"r{each}" for each in range(5, REPORTS_MAX)]) == 507
         assert await waiting(outbox, A) == ["r0", "r1", "r2", "r3", "r4", f"r{REPORTS_MAX}"]
         assert len(outbox) == 6
+
+
+@pytest.mark.parametrize("told", [["r0", "r1"], ["r0"]])
+async def test_what_was_delivered_twice_is_forgotten_once_and_nothing_written_since(
+    tmp_path: Path, told: list[str]
+) -> None:
+    async with opened(tmp_path) as outbox:
+        for number in range(2):
+            outbox.add(A, report(number))
+        await outbox.flush()
+        first, second = await outbox.oldest(A), await outbox.oldest(A)
+        assert first is not None
+        assert second is not None
+        assert await outbox.forget(A, first, ["r0", "r1"]) == 2
+        outbox.add(A, report(2))
+        await outbox.flush()
+        assert await outbox.forget(A, second, told) == 0
+        assert await waiting(outbox, A) == ["r2"]
+        assert len(outbox) == 1
+
+
+async def test_reports_for_a_proxy_that_is_away_are_not_passed_over(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    statements = {
+        module._OLDEST: (A,),
+        module._UP_TO: (9, A),
+        module._COUNT_UP_TO: (9, A),
+        module._FORGET: (9, A),
+    }
+    with contextlib.closing(sqlite3.connect(tmp_path / "worker" / "outbox.db")) as other:
+        for statement, values in statements.items():
+            plan = other.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            assert [step[3].partition(" (")[0] for step in plan] == [
+                "SEARCH report_batches USING INDEX report_batches_by_proxy"
+            ]
