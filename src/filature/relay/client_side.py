@@ -216,7 +216,7 @@ class ClientSide:
                 self._hand_in(self._sample, self._answer)
         self._sample = None
         self._answer = (
-            None  # which may know this exchange, by its times: the collector looks seldom
+            None  # it may know this exchange, by its times, and the collector looks seldom
         )
         return record
 
