@@ -21,6 +21,7 @@ from filature.admin.models import (
     IdInPath,
     Listed,
     MovementAsked,
+    Storable,
     TransferShown,
     ViolationShown,
 )
@@ -114,7 +115,7 @@ class LedgerRoutes:
         )
 
     async def export(
-        self, form: FormAsked = "jsonl", account: str | None = None, after_seq: int = 0
+        self, form: FormAsked = "jsonl", account: str | None = None, after_seq: Storable = 0
     ) -> StreamingResponse:
         """All transfers that are stored, or those of one account, in the order of the ledger."""
         owner = self._owner(account)
@@ -130,7 +131,7 @@ class LedgerRoutes:
     async def index(
         self,
         account: str | None = None,
-        after_seq: int = 0,
+        after_seq: Storable = 0,
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Listed[TransferShown]:
         """Transfers in the order of the ledger; ``after_seq`` is the one behind which to go on."""
