@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 
 from filature.admin.amounts import credits_of, needed_amount
+from filature.admin.marks import check_payable
 from filature.admin.models import (
     AccountAsked,
     AccountShown,
@@ -27,6 +28,8 @@ from filature.ledger.accounts import (
 from filature.ledger.commands import Command, OpenAccount, Payout, Refund, TopUp
 from filature.ledger.outcomes import Outcome
 from filature.store.embedded import EmbeddedLedger
+from filature.store.ledger_rows import read_transfer
+from filature.store.payouts import request_of
 from filature.store.store import Store
 from filature.units import AccountId, TransferId
 
@@ -52,6 +55,19 @@ def find_account(ledger: EmbeddedLedger, name: str) -> Account:
             f"There is no account {name[:200]!r}.", param="account", code="account_not_found"
         )
     return account
+
+
+def transfer_id(asked: str | None, kind: str) -> TransferId:
+    """The id that was asked for, or a new one. Raises InvalidRequest on one that pays a payout request."""
+    if asked is None:
+        return TransferId(f"{kind}-{secrets.token_hex(12)}")
+    if request_of(TransferId(asked)) is not None:
+        raise InvalidRequest(
+            "An id that begins so is of a payout that a worker asked for: give another one, or pay "
+            "it by its request.",
+            param="id",
+        )
+    return TransferId(asked)
 
 
 async def run_command(ledger: EmbeddedLedger, command: Command) -> Result:
@@ -102,6 +118,8 @@ class Accounts:
 
     def __init__(self, store: Store, wall_ms: Callable[[], int]) -> None:
         self._ledger = store.ledger
+        self._marks = store.marks
+        self._reader = store.reader
         self._wall_ms = wall_ms
 
     def router(self) -> APIRouter:
@@ -167,7 +185,7 @@ class Accounts:
         return await self._move(Refund, account, asked, response)
 
     async def payout(self, account: str, asked: MovementAsked, response: Response) -> MovementShown:
-        """Pay a worker what it earned; ids as in a top-up."""
+        """Pay a worker that is not marked what it earned; ids as in a top-up."""
         return await self._move(Payout, account, asked, response)
 
     async def _move(
@@ -175,7 +193,9 @@ class Accounts:
     ) -> MovementShown:
         account = find_account(self._ledger, name)
         amount = needed_amount(asked.amount, asked.amount_nano, "amount")
-        transfer = TransferId(asked.id or f"{movement.__name__.lower()}-{secrets.token_hex(12)}")
+        transfer = transfer_id(asked.id, movement.__name__.lower())
+        if movement is Payout and await self._is_new(transfer):
+            check_payable(self._marks, account.id.removeprefix("worker:"))
         command = movement(transfer, account.id, amount, self._wall_ms(), asked.note)
         result = await run_command(self._ledger, command)
         if result == "exists":
@@ -188,6 +208,9 @@ class Accounts:
             amount_nano=amount,
             account=shown,
         )
+
+    async def _is_new(self, transfer: TransferId) -> bool:
+        return await self._reader.read(lambda c: read_transfer(c, transfer)) is None
 
     def _shown(self, account: Account, result: Result | None = None) -> AccountShown:
         holds = sum(hold.client == account.id for hold in self._ledger.state.holds.values())

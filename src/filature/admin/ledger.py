@@ -2,7 +2,6 @@
 
 import csv
 import io
-import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Final, Literal
 
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, func, select
 
-from filature.admin.accounts import account_id, find_account, run_command
+from filature.admin.accounts import account_id, find_account, run_command, transfer_id
 from filature.admin.amounts import needed_amount
 from filature.admin.checking import check_store
 from filature.admin.models import (
@@ -21,6 +20,7 @@ from filature.admin.models import (
     IdInPath,
     Listed,
     MovementAsked,
+    Storable,
     TransferShown,
     ViolationShown,
 )
@@ -114,7 +114,7 @@ class LedgerRoutes:
         )
 
     async def export(
-        self, form: FormAsked = "jsonl", account: str | None = None, after_seq: int = 0
+        self, form: FormAsked = "jsonl", account: str | None = None, after_seq: Storable = 0
     ) -> StreamingResponse:
         """All transfers that are stored, or those of one account, in the order of the ledger."""
         owner = self._owner(account)
@@ -130,7 +130,7 @@ class LedgerRoutes:
     async def index(
         self,
         account: str | None = None,
-        after_seq: int = 0,
+        after_seq: Storable = 0,
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Listed[TransferShown]:
         """Transfers in the order of the ledger; ``after_seq`` is the one behind which to go on."""
@@ -146,7 +146,7 @@ class LedgerRoutes:
     ) -> TransferShown:
         """Reverse a part of a transfer, or all of it, by another; ids as in a top-up."""
         amount = needed_amount(asked.amount, asked.amount_nano, "amount")
-        correction = TransferId(asked.id or f"correction-{secrets.token_hex(12)}")
+        correction = transfer_id(asked.id, "correction")
         command = Correct(correction, TransferId(transfer), amount, self._wall_ms(), asked.note)
         if await run_command(self._store.ledger, command) == "exists":
             response.status_code = 200

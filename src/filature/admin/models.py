@@ -1,6 +1,6 @@
 """The JSON of the admin API: what its requests may say and what its answers look like. It decides nothing."""
 
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -12,6 +12,7 @@ from filature.ledger.trial_balance import TrialLine
 from filature.store.keys import ApiKey, Period
 from filature.store.prices import ModelPrice
 from filature.store.worker_tokens import WorkerToken
+from filature.units import NANO_MAX
 
 T = TypeVar("T")
 
@@ -36,6 +37,10 @@ Credits = Annotated[
     ),
 ]
 NanoCredits = Annotated[int, Field(description="Nano-credits: 10⁻⁹ credit")]
+Storable = Annotated[int, Field(ge=-NANO_MAX, le=NANO_MAX)]
+"""What databases compare numbers with: an int64."""
+UNIX_MS_MAX: Final = 253_402_300_799_999
+"""The end of the year 9999, behind which no time can be shown."""
 Result = Literal["done", "exists"]
 
 
@@ -77,7 +82,9 @@ class KeyAsked(Asked):
     concurrency: int | None = None
     models: list[Name] | None = None
     max_coefficient: int | None = Field(None, description="Thousandths: 1000 is 1.0")
-    expires_ms: int | None = Field(None, description="Unix time in milliseconds")
+    expires_ms: int | None = Field(
+        None, le=UNIX_MS_MAX, description="Unix time in milliseconds, up to the year 9999"
+    )
 
 
 class WorkerTokenAsked(Asked):

@@ -1,13 +1,12 @@
 """Payouts over HTTP: made of an amount, or of what a worker asked for, and listed."""
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
-from filature.admin.accounts import find_account, run_command
+from filature.admin.accounts import find_account, run_command, transfer_id
 from filature.admin.amounts import needed_amount
 from filature.admin.ledger import Form
 from filature.admin.marks import check_payable
@@ -19,7 +18,7 @@ from filature.ledger.accounts import worker_account
 from filature.ledger.commands import Payout
 from filature.ledger.transfers import Transfer
 from filature.store.ledger_rows import read_transfer
-from filature.store.payouts import PayoutRequest, read_payouts, request_of, transfer_of
+from filature.store.payouts import PayoutRequest, read_payouts, transfer_of
 from filature.store.store import Store
 from filature.units import AccountId, Nano, TransferId
 
@@ -78,11 +77,7 @@ class PayoutRoutes:
                 raise InvalidRequest("worker is missing.", param="worker")
             account = _account(asked.worker)
             amount = needed_amount(asked.amount, asked.amount_nano, "amount")
-            transfer = TransferId(asked.id or f"payout-{secrets.token_hex(12)}")
-            if request_of(transfer) is not None:
-                raise InvalidRequest(
-                    "An id that begins so is for a payout request: give request.", param="id"
-                )
+            transfer = transfer_id(asked.id, "payout")
             find_account(self._ledger, account)
             shown = await self._pay(transfer, account, amount, asked.note)
         if shown.result == "exists":

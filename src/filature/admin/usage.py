@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from filature.admin.accounts import account_id
 from filature.admin.amounts import credits_of
-from filature.admin.models import Listed, OneLineAsked, UsageSum
+from filature.admin.models import Listed, OneLineAsked, Storable, UsageSum
 from filature.errors import NotFound
 from filature.store.store import Store
 from filature.store.usage import LIST_MAX, Group
@@ -48,8 +48,8 @@ class Usage:
         account: OneLineAsked = None,
         model: OneLineAsked = None,
         outcome: OneLineAsked = None,
-        since_ms: int | None = None,
-        until_ms: int | None = None,
+        since_ms: Storable | None = None,
+        until_ms: Storable | None = None,
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Response:
         """The latest first: those of requests that began from ``since_ms`` on and before ``until_ms``."""
@@ -80,8 +80,8 @@ class Usage:
         self,
         by: Group,
         account: OneLineAsked = None,
-        since_ms: int | None = None,
-        until_ms: int | None = None,
+        since_ms: Storable | None = None,
+        until_ms: Storable | None = None,
     ) -> Listed[UsageSum]:
         """Requests and costs per account, model, day (UTC) or outcome."""
         sums = await self._usage.sums(

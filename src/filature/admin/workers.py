@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from filature.admin.amounts import both
 from filature.admin.ledger import Form
 from filature.admin.marks import AuditShown, ClaimFigures, MarkShown
-from filature.admin.models import Listed, NameInPath
+from filature.admin.models import Listed, NameInPath, Storable
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import (
     EarningsLine,
@@ -169,7 +169,7 @@ class WorkerRoutes:
     async def earnings(
         self,
         name: NameInPath,
-        since_ms: int = 0,
+        since_ms: Storable = 0,
         form: FormAsked = None,
     ) -> EarningsShown | Response:
         """Per model and day: what ended from ``since_ms`` on; as JSON, or as CSV."""

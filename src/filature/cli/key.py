@@ -1,7 +1,8 @@
 """``filature key``: API keys made with their limits, listed and revoked."""
 
+import re
 import time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from filature.cli.tables import Column, credits_text, show_json, show_table, tim
 from filature.cli.times import unix_ms
 
 _ONE: Final = 1000
+_COEFFICIENT: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3})?")
 
 
 class Period(StrEnum):
@@ -120,16 +122,12 @@ def thousandths(text: str | None, option: str) -> int | None:
     """A coefficient as a person writes it, in thousandths. Raises CommandFailed."""
     if text is None:
         return None
-    try:
-        value = Decimal(text) * _ONE
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value % 1 or value < 0:
+    if not _COEFFICIENT.fullmatch(text):
         raise CommandFailed(
             f"{option}: write a number with at most three decimals, such as 1.5; not {text!r}",
             CHOICE_WRONG,
         )
-    return int(value)
+    return int(Decimal(text) * _ONE)
 
 
 def coefficient_text(thousandth: int) -> str:

@@ -19,6 +19,7 @@ JSON is built alike. CSV has prices only, a row each, and a head: ``model,in,cac
 
 import csv
 import json
+import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +37,7 @@ _AMOUNTS: Final = {
     "request": "request",
 }
 _NUMBERS: Final = ("fee_bp", "template_tokens", "media_tokens")
+_WHOLE: Final = re.compile(r"[0-9]{1,18}")
 _SECTIONS: Final = ("prices", "aliases", "coefficients")
 
 
@@ -67,10 +69,20 @@ def _parsed(suffix: str, text: str) -> Any:
         case ".toml":
             return tomllib.loads(text, parse_float=Decimal)
         case ".json":
-            return json.loads(text, parse_float=Decimal)
+            return json.loads(text, parse_float=Decimal, object_pairs_hook=_once_each)
         case ".csv":
             return {"prices": _csv_prices(text)}
     raise ValueError("write prices in a file that ends in .toml, .json or .csv")
+
+
+def _once_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of whose two prices for one model none is passed over. Raises ValueError."""
+    once: dict[str, Any] = {}
+    for name, value in members:
+        if name in once:
+            raise ValueError(f"{name} is there twice")
+        once[name] = value
+    return once
 
 
 def _csv_prices(text: str) -> dict[str, dict[str, str]]:
@@ -120,8 +132,8 @@ def _price(model: str, given: dict[str, Any]) -> dict[str, Any]:
             price[_AMOUNTS[name]] = _number(value, place)
         elif plain in _NUMBERS:
             text = _number(value, place)
-            if not text.isdecimal():
-                raise _WrongPlaceError(f"{place}: a whole number is needed, not {value!r}")
+            if not _WHOLE.fullmatch(text):
+                raise _WrongPlaceError(f"{place}: a whole number is needed, not {text[:40]!r}")
             price[plain] = int(text)
         else:
             known = ", ".join((*_AMOUNTS, *_NUMBERS))

@@ -56,8 +56,11 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
         for problem in error.errors():
             name = "-".join(str(part) for part in problem["loc"][:1])
             message = problem["msg"].removeprefix("Value error, ")
-            option = _OPTIONS.get(name, name).replace("_", "-")
-            lines.append(f"--{option}: {'is needed' if problem['type'] == 'missing' else message}")
+            missing = problem["type"] == "missing"
+            place = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+            if name not in given and not missing:  # some have no option
+                place = f"{kind.model_config['env_prefix']}{name}".upper()
+            lines.append(f"{place}: {'is needed' if missing else message}")
         fail(command, "\n".join(lines), CHOICE_WRONG)
     for name in files:
         path: Path | None = getattr(settings, name)

@@ -107,10 +107,14 @@ def show(
             ("cost", "amount", usage["total_cost"]),
             ("held", "amount", record["held"]),
             ("price version", "number", record["tariff_version"]),
-            ("first content, s", "number", timings["first_content_s"]),
-            ("whole answer, s", "number", timings["total_s"]),
+            ("first content, s", "number", _seconds(timings["first_content_s"])),
+            ("whole answer, s", "number", _seconds(timings["total_s"])),
         ]
     )
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
 
 
 def sum_(

@@ -206,8 +206,9 @@ def disable(session: Session, name: Name) -> None:
 
 
 def enable(session: Session, name: Name) -> None:
-    """Send a worker requests again."""
-    _tell(session, name, "enable", "gets requests again")
+    """Send a worker requests again; one that drains, when it is started anew."""
+    draining = "gets requests again when it is started anew: it is draining"
+    _tell(session, name, "enable", "gets requests again", draining)
 
 
 def drain(session: Session, name: Name) -> None:
@@ -285,12 +286,14 @@ def earnings(
     )
 
 
-def _tell(session: Session, name: str, what: str, done: str) -> None:
+def _tell(session: Session, name: str, what: str, done: str, draining: str = "") -> None:
+    """``draining`` is said instead of ``done`` where the worker drains."""
     answer = session.api.post(f"/workers/{quote(name, safe='')}/{what}")
     if session.as_json:
         show_json(answer)
     else:
-        print(f"{name} {done}.")
+        said = draining if draining and answer["state"] == "draining" else done
+        print(f"{name} {said}.")
 
 
 class _Announcement:

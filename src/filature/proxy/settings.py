@@ -1,14 +1,16 @@
 """The proxy's settings: names, defaults and meaning. Read from ``FILATURE_…`` and the command line."""
 
 import os
+import re
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from filature.admin.amounts import CREDITS_PATTERN
 from filature.answer.pricing import Tariff
 from filature.relay.engines import EngineAddress
 from filature.relay.limits import RelayLimits
@@ -20,7 +22,17 @@ MIB: Final = 1024 * 1024
 
 DATABASE_FILE: Final = "filature.db"
 
-Price = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+_CREDITS: Final = re.compile(CREDITS_PATTERN)
+
+
+def _as_written(value: object) -> object:
+    """As the commands read credits: a text without signs, exponents and other scripts' digits. Raises ValueError."""
+    if isinstance(value, str) and not _CREDITS.fullmatch(value):
+        raise ValueError("write credits with at most nine decimals, such as 12.50")
+    return value
+
+
+Price = Annotated[Decimal, BeforeValidator(_as_written), Field(ge=0, le=1_000_000)]
 
 
 def default_data_dir() -> Path:

@@ -9,6 +9,7 @@ class Joined:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.state = "ready"
 
     def standings(self) -> list[WorkerStanding]:
         models = [
@@ -17,7 +18,7 @@ class Joined:
             ModelStanding("wool", 1000, None),
         ]
         return [
-            WorkerStanding("gpu", "ready", models, 3, 64, 32, 1.25, 2, "9.9", 1_782_907_200_000)
+            WorkerStanding("gpu", self.state, models, 3, 64, 32, 1.25, 2, "9.9", 1_782_907_200_000)
         ]
 
     def disable(self, name: str, *, disabled: bool) -> None:
@@ -31,4 +32,5 @@ class Joined:
 
     def drain(self, name: str) -> bool:
         self.told.append((name, "drain"))
+        self.state = "draining"
         return name == "gpu"

@@ -57,6 +57,7 @@ async def test_a_revoked_key_stays_revoked(api: Api) -> None:
         ({"account": "alice", "concurrency": 0}, "concurrency", 400),
         ({"account": "alice", "requests_per_minute": 1.5}, "requests_per_minute", 400),
         ({"account": "alice", "expires_ms": NOW_MS}, "expires_ms", 400),
+        ({"account": "alice", "expires_ms": 253_402_300_800_000}, "expires_ms", 400),
         ({"account": "alice", "models": [""]}, "models.0", 400),
         ({"account": "alice", "name": "x" * 129}, "name", 400),
     ],

@@ -112,6 +112,18 @@ async def test_a_payout_waits_for_marks(api: Api, kind: str) -> None:
     assert (await api.ask("POST", "/payouts", body, 201))["state"] == "paid"
 
 
+async def test_no_other_way_to_pay_a_worker_passes_its_marks_over(api: Api) -> None:
+    await rich(api)
+    await charged(api, "r1", 1000)
+    path, body = "/accounts/worker:w/payout", {"amount_nano": 600, "id": "june"}
+    await mark(api, "completion", "w")
+    assert (await api.refused("POST", path, body, 409))["code"] == "worker_marked"
+    await api.store.marks.clear("w")
+    await api.ask("POST", path, body, 201)
+    await mark(api, "completion", "w")
+    assert (await api.ask("POST", path, body, 200))["result"] == "exists"
+
+
 async def test_a_payout_that_was_made_is_told_again_whatever_came_since(api: Api) -> None:
     await rich(api)
     await charged(api, "r1", 1000)

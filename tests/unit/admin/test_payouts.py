@@ -163,3 +163,21 @@ async def test_what_cannot_be_is_named(
     assert (await api.refused("POST", "/payouts", body, status))["param"] == param
     assert balance(api) == 1000
     await api.refused("POST", "/payout-requests/nothing/refuse", status=404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/accounts/alice/top-up",
+        "/accounts/alice/refund",
+        "/accounts/worker:w/payout",
+        "/ledger/transfers/r/correct",
+    ],
+)
+async def test_nothing_else_takes_the_id_of_a_payout_that_was_asked_for(
+    api: Api, path: str
+) -> None:
+    await rich(api)
+    await charged(api, "r", 1000)
+    body = {"amount_nano": 1, "id": "payout-request:a"}
+    assert (await api.refused("POST", path, body))["param"] == "id"

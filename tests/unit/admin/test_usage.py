@@ -1,3 +1,4 @@
+import pytest
 from tests.unit.admin.api import NOW_MS, Api, charged, rich
 
 DAY_MS = 86_400_000
@@ -29,6 +30,23 @@ async def test_the_latest_come_first_and_filters_hold(api: Api) -> None:
     assert await ids("?account=bob") == []
     assert (await api.ask("GET", "/usage?limit=2"))["has_more"]
     assert (await api.refused("GET", "/usage?limit=0"))["param"] == "limit"
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        ("/usage?since_ms=", "since_ms"),
+        ("/usage?until_ms=", "until_ms"),
+        ("/usage/sums?by=day&since_ms=", "since_ms"),
+        ("/usage/sums?by=day&until_ms=", "until_ms"),
+        ("/ledger/transfers?after_seq=", "after_seq"),
+        ("/ledger/export?after_seq=", "after_seq"),
+        ("/workers/w/earnings?since_ms=", "since_ms"),
+    ],
+)
+async def test_numbers_that_no_database_has_are_refused(api: Api, path: str, param: str) -> None:
+    for number in (2**63, -(2**63) - 1, 10**30):
+        assert (await api.refused("GET", f"{path}{number}"))["param"] == param
 
 
 async def test_sums(api: Api) -> None:

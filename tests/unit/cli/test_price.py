@@ -118,6 +118,9 @@ def test_a_file_of_prices(cli: Caller, tmp_path: Path, name: str, content: str) 
         ("p.json", '{"coefficients": {"e": "x"}}', "coefficients.e: write a number"),
         ("p.csv", "model,in,out\nm,1\n", "line 2: a row has"),
         ("p.csv", "model,in,out\nm,1,2\nm,1,2\n", "line 3: m is there twice"),
+        ("p.json", '{"prices": {"m": {"in": 1, "out": 2}, "m": {"in": 3}}}', "m is there twice"),
+        ("p.csv", "model,in,out,fee_bp\nm,1,2,\N{ARABIC-INDIC DIGIT THREE}\n", "a whole number"),
+        ("p.csv", f"model,in,out,fee_bp\nm,1,2,{'9' * 5000}\n", "a whole number is needed"),
         ("p.csv", "in,out\n1,2\n", "line 2: a row has a model"),
     ],
 )

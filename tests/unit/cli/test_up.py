@@ -35,6 +35,11 @@ def test_help_of_each_command(command: str) -> None:
         (["--engine", "http://h", "--price-in", "much"], "--price-in: "),
         (["--engine", "http://h", "--price-in", "-1"], "--price-in: "),
         (["--engine", "http://h", "--price-out", "0.0000000001"], "at most nine decimals"),
+        (["--engine", "http://h", "--price-in", "1e3"], "--price-in: write credits"),
+        (["--engine", "http://h", "--price-in", "1e-400"], "--price-in: write credits"),
+        (["--engine", "http://h", "--price-in", "+1"], "--price-in: write credits"),
+        (["--engine", "http://h", "--price-in", "1_0"], "--price-in: write credits"),
+        (["--engine", "http://h", "--price-in", "\N{ARABIC-INDIC DIGIT THREE}"], "--price-in: "),
         (["--engine", "http://h", "--tls-cert", "/nowhere"], "--tls-cert: there is no file"),
         (["--engine", "http://h", "--engine-ca", "/nowhere"], "--engine-ca: there is no file"),
     ],
@@ -52,6 +57,16 @@ def test_all_wrong_options_are_named() -> None:
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
         "--engine",
         "--price-in",
+    ]
+
+
+def test_a_wrong_setting_is_named_as_it_was_given() -> None:
+    env = {"FILATURE_FEE_BP": "10001", "FILATURE_PRICE_IN": "1,5"}
+    result = CliRunner().invoke(app, ["up", "--engine", "http://h"], env=env)
+    assert result.exit_code == 2
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        "FILATURE_PRICE_IN",
+        "FILATURE_FEE_BP",
     ]
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_one_request(cli: Caller, requests: Callable[..., None]) -> None:
     shown = cli.said("usage", "show", "r1")
     assert "cost               0.000000123\n" in shown
     assert "time (UTC)         2026-07-01 12:00:00\n" in shown
+    assert re.search(r"^whole answer, s    [0-9]+\.[0-9]{3}$", shown, re.MULTILINE)
     assert '"cost": 0.000000123\n' in cli.said("usage", "show", "r1", "--json")
     assert "There is no usage record" in cli.failed("usage", "show", "r2")
 

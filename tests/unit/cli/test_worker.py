@@ -50,6 +50,7 @@ def test_disabled_enabled_and_drained(cli: Caller, running: Running, joined: Joi
     assert cli.answer("worker", "enable", "gpu")["state"] == "ready"
     assert "until it is started anew" in cli.said("worker", "drain", "gpu")
     assert joined.told == [("gpu", "disable"), ("gpu", "enable"), ("gpu", "drain")]
+    assert "when it is started anew: it is draining" in cli.said("worker", "enable", "gpu")
 
 
 def test_without_a_proxy_one_can_be_disabled_and_not_drained(cli: Caller) -> None:
