@@ -199,6 +199,11 @@ class AnswerObserver:
         return self._stopped or (bool(self._seen) and len(self._seen) == len(self._finished))
 
     @property
+    def ended(self) -> bool:
+        """Whether the dialect's end mark came; ``[DONE]`` behind no choice at all ends nothing."""
+        return self.end_mark_seen and (bool(self._seen) or not self._done_mark)
+
+    @property
     def next_sequence_number(self) -> int:
         """Of the Responses dialect's next event."""
         if self._sequence_number >= 0:
