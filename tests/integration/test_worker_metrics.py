@@ -107,7 +107,7 @@ async def test_reports_that_nobody_took_and_those_that_found_no_room(
             "gpu0", RawEngine(says(json_answer(completion("hi")))), metrics=HERE
         )
         for number in range(3):
-            worker.outbox.add("http://away", f"r{number}", "{}")
+            worker.outbox.add("http://away", f'{{"id":"r{number}"}}')
         await reached(worker, outbox_reports=2, outbox_reports_dropped=1)
 
 
