@@ -35,6 +35,7 @@ TOLD = [
     pytest.param({"error": {"message": "dead", "code": 500}}, "dead", id="dict"),
     pytest.param({"error": "dead"}, "dead", id="string"),
     pytest.param({"error": {"message": "dead", "type": "x"}, "id": "c1"}, "dead", id="with more"),
+    pytest.param({"error": {"number": 10**400}}, f'{{"number": {10**400}}}', id="no double"),
 ]
 
 
