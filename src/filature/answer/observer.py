@@ -199,11 +199,6 @@ class AnswerObserver:
         return self._stopped or (bool(self._seen) and len(self._seen) == len(self._finished))
 
     @property
-    def ended(self) -> bool:
-        """Whether the dialect's end mark came; ``[DONE]`` behind no choice at all ends nothing."""
-        return self.end_mark_seen and (bool(self._seen) or not self._done_mark)
-
-    @property
     def next_sequence_number(self) -> int:
         """Of the Responses dialect's next event."""
         if self._sequence_number >= 0:
@@ -213,11 +208,12 @@ class AnswerObserver:
     # What is told ----------------------------------------------------------------------------
 
     def done(self) -> bool:
-        """``[DONE]`` came. True if that ends an answer of the dialect."""
+        """``[DONE]`` came. True if that ends an answer of the dialect: before any choice there is none."""
         self.events += 1
-        if self._done_mark:
-            self.end_mark_seen = True
-        return self._done_mark
+        if not (self._done_mark and self._seen):
+            return False
+        self.end_mark_seen = True
+        return True
 
     def recognised(self, record: dict[str, object]) -> None:
         """A record of the only choice, on an event whose text was counted already.

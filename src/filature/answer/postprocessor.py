@@ -307,7 +307,7 @@ class AnswerPostprocessor:
                 return COMPLETED
             if http_clean and (documents.documents or documents.garbage):
                 return Verdict(False, Failure.NOT_AN_ANSWER)
-        elif observer.ended or (http_clean and observer.all_finished):
+        elif observer.end_mark_seen or (http_clean and observer.all_finished):
             return COMPLETED
         if not http_clean:
             return Verdict(False, Failure.CUT)
