@@ -456,3 +456,16 @@ async def test_a_document_is_not_announced_by_comments() -> None:
         call.end(document)
         answer = await client.answer()
     assert answer.json["choices"][0]["message"]["content"] == "hi"
+
+
+@pytest.mark.parametrize("more", [b"", b"Content-Encoding: Identity\r\n"])
+async def test_an_engine_that_tells_no_content_type(more: bytes) -> None:
+    for ask, kind, said in (
+        (CHAT, "application/json", json.dumps(completion("hi")).encode()),
+        (STREAM, "text/event-stream", b"".join(SHORT_STREAM)),
+    ):
+        head = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (more, len(said))
+        async with chain(says(head, said)) as c:
+            answer = await c.ask(post(ask))
+        assert answer.status == 200
+        assert answer.headers["content-type"] == kind

@@ -147,6 +147,13 @@ class ClientSide:
         answer = self._answer
         return answer is not None and answer.mode is None and b"json" in self._content_type.lower()
 
+    @property
+    def _told_type(self) -> bytes:
+        """The answer's content type: SDKs go by it, so where the engine tells none it is what the answer is."""
+        answer = self._answer
+        is_document = answer is not None and answer.mode == "documents"
+        return self._content_type or (b"application/json" if is_document else b"text/event-stream")
+
     def _note_content(self, answer: AnswerPostprocessor) -> None:
         if self._first_content_at is None and answer.has_content:
             self._first_content_at = self._plane.timer()
@@ -156,7 +163,7 @@ class ClientSide:
         answer = self._answer
         self._in_document = answer is not None and answer.mode == "documents"
         self._reply.keeps_last_byte = self._is_shapeless
-        self._reply.begin(self._content_type, first)
+        self._reply.begin(self._told_type, first)
         self._deadlines.spoke(self._plane.clock.now)
         self._plane.open.streams += 1
         self._take_short_cut()
@@ -188,7 +195,7 @@ class ClientSide:
             record,
             self._request.dialect,
             answer.next_sequence_number,
-        ).start(self._content_type, self._tail + tail, streams=answer.mode == "events")
+        ).start(self._told_type, self._tail + tail, streams=answer.mode == "events")
 
     def _fail(self, error: FilatureError, outcome: Outcome) -> None:
         """End with an error: as a response, or inside a stream as the dialect's error event."""

@@ -202,10 +202,10 @@ class Exchange(ClientSide):
         elif head.status != 200:
             self._collected.clear()
             self._collected_bytes = 0
-        elif head.headers.get(b"content-encoding", b"identity") != b"identity":
+        elif head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             self._engine_failed(EngineFailed("The engine compressed its answer unasked."))
         else:
-            self._content_type = head.content_type or b"application/octet-stream"
+            self._content_type = head.content_type
             self._answer = self._postprocessor()
 
     def _on_busy(self) -> None:
