@@ -89,6 +89,9 @@ BEFORE_CONTENT: dict[str, Handler] = {
     "empty 200 with a length": says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     "empty 200 until the close": broken(b"HTTP/1.1 200 OK\r\n\r\n"),
     "only a role": says(stream_answer([delta("", role="assistant")])),
+    "only an end mark": says(stream_answer([DONE])),
+    "a document that is no answer": says(json_answer({"detail": "Not Found"})),
+    "null": says(json_answer(None)),
     "only pings": says(stream_answer([b": ping\n\n", b": ping\n\n"])),
     "error frame": says(stream_answer([event({"error": {"message": "dead", "code": 500}}), DONE])),
     "error frame after the role": says(

@@ -35,6 +35,7 @@ TOLD = [
     pytest.param({"error": {"message": "dead", "code": 500}}, "dead", id="dict"),
     pytest.param({"error": "dead"}, "dead", id="string"),
     pytest.param({"error": {"message": "dead", "type": "x"}, "id": "c1"}, "dead", id="with more"),
+    pytest.param({"error": {"number": 10**400}}, f'{{"number": {10**400}}}', id="no double"),
 ]
 
 
@@ -315,3 +316,25 @@ async def test_an_error_in_a_whole_answer_of_status_200() -> None:
         answer = await c.ask(post({"model": "m", "messages": [{"role": "user", "content": "x"}]}))
     assert answer.status == 502
     assert answer.json["error"]["message"] == "dead"
+
+
+@pytest.mark.parametrize("document", [completion("lost"), {"error": {"message": "dead"}}])
+async def test_a_document_in_an_event_stream_that_has_begun(document: Any) -> None:
+    """The client reads events already: it would take a document for nothing, and its end for a proper one."""
+    puppet = Puppet()
+    async with chain(puppet, hold_s=0.05, ping_s=0.05) as c:
+        client = await c.connect()
+        client.send(post(STREAM))
+        call = await puppet.call()
+        call.send(STREAM_HEAD)
+        await client.head()
+        call.end(chunked(json.dumps(document).encode()), LAST_CHUNK)
+        body = b""
+        while chunk := await client.chunk():
+            body += chunk
+        assert b"lost" not in body
+        last = body.removesuffix(b"\n\n").rpartition(b"\n\n")[2]
+        assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "engine_failed"
+        record = await c.only_usage()
+    assert record["outcome"] == "engine_failed", "no content was seen"
+    assert record["usage"]["total_cost"] == 0

@@ -441,3 +441,31 @@ async def test_what_is_held_is_released_in_time() -> None:
         assert delta("a") in rest
         timings = (await c.only_usage())["timings"]
         assert timings["queue_s"] < 0.1 < timings["first_content_s"] < timings["total_s"]
+
+
+async def test_a_document_is_not_announced_by_comments() -> None:
+    """A comment is no JSON: where the head says that some comes, nothing precedes it."""
+    puppet = Puppet()
+    async with chain(puppet, hold_s=0.05, ping_s=0.05) as c:
+        client = await c.connect()
+        client.send(post(STREAM))
+        call = await puppet.call()
+        head, document = json_answer(completion("hi")).split(b"\r\n\r\n")
+        call.send(head + b"\r\n\r\n")
+        assert await client.silence(0.4)
+        call.end(document)
+        answer = await client.answer()
+    assert answer.json["choices"][0]["message"]["content"] == "hi"
+
+
+@pytest.mark.parametrize("more", [b"", b"Content-Encoding: Identity\r\n"])
+async def test_an_engine_that_tells_no_content_type(more: bytes) -> None:
+    for ask, kind, said in (
+        (CHAT, "application/json", json.dumps(completion("hi")).encode()),
+        (STREAM, "text/event-stream", b"".join(SHORT_STREAM)),
+    ):
+        head = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (more, len(said))
+        async with chain(says(head, said)) as c:
+            answer = await c.ask(post(ask))
+        assert answer.status == 200
+        assert answer.headers["content-type"] == kind

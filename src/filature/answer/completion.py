@@ -24,7 +24,7 @@ class Failure(StrEnum):
     UNFINISHED = "unfinished"
     """HTTP ended properly, before the answer did."""
     NOT_AN_ANSWER = "not_an_answer"
-    """Not JSON where JSON had to be."""
+    """Not JSON where JSON had to be, or none that the dialect has for an answer."""
 
 
 class Verdict(NamedTuple):
@@ -41,8 +41,8 @@ def error_in(name: bytes, payload: object) -> object:
     """The engine's error in an event (or a document, with an empty name); None if it is none.
 
     Known forms: an ``error`` member, an object or a string, in any dialect; an event named
-    ``error``, whatever it carries; a payload of type ``error``; ``response.failed``; vLLM's older
-    ``{"object": "error", …}``.
+    ``error``, whatever it carries; a payload of type ``error``; ``response.failed``, or a response
+    whose status says so; vLLM's older ``{"object": "error", …}``.
     """
     if type(payload) is not dict:
         return (payload or "error") if name == b"error" else None
@@ -50,11 +50,13 @@ def error_in(name: bytes, payload: object) -> object:
     if error:
         return error
     kind = payload.get("type")
-    if kind == "response.failed":
-        response = payload.get("response")
-        error = response.get("error") if isinstance(response, dict) else None
-        return error or payload
+    response = payload.get("response")
+    told = response if isinstance(response, dict) else {}
+    if kind == "response.failed" or told.get("status") == "failed":
+        return told.get("error") or payload
     if kind == "error" or name == b"error" or payload.get("object") == "error":
+        return payload
+    if payload.get("object") == "response" and payload.get("status") == "failed":
         return payload
     return None
 

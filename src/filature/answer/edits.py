@@ -13,7 +13,13 @@ import orjson
 from filature.answer.pricing import COST_KEYS, Cost, cost_members
 from filature.wire.documents import dump_json
 from filature.wire.members import Member, member_at, members
-from filature.wire.splice import decoded_key, find_members, with_members, without_member
+from filature.wire.splice import (
+    decoded_key,
+    find_members,
+    with_members,
+    without_member,
+    without_members,
+)
 
 _KEY: Final = b'"usage"'
 _KEY_BYTES: Final = len(_KEY)
@@ -25,6 +31,8 @@ _BEFORE_VALUE: Final = b":" + _SPACE
 _OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
 _OWN_KEYS: Final = ("usage", "choices")
 _WRITTEN: Final = frozenset({*COST_KEYS, "estimated"})
+_SEARCHED_KEYS_MAX: Final = 16
+"""An object with more keys is read once instead of searched once per key."""
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")
 
 
@@ -80,8 +88,7 @@ def without_usage(text: bytes, path: tuple[str, ...]) -> bytes:
         return text
     text = without_member(text, first)
     if text.find(b'usage"') >= 0 or _may_hide_keys(text):
-        for member in reversed(_walk(text, path)):
-            text = without_member(text, member)
+        text = without_members(text, _walk(text, path))
     return text
 
 
@@ -114,8 +121,7 @@ def _without_cost(record: bytes, *, estimated: bool) -> bytes:
     """A usage object less what is going to be written into it."""
     for key in _WRITTEN:
         if key != "estimated" or estimated:
-            for old in reversed(find_members(record, key)):
-                record = without_member(record, old)
+            record = without_members(record, find_members(record, key))
     return record
 
 
@@ -132,8 +138,7 @@ def with_usage(text: bytes, path: tuple[str, ...], usage_object: bytes) -> bytes
 def with_debug(text: bytes, path: tuple[str, ...], debug: bytes) -> bytes:
     """The text with ``debug`` (a member of that name) last in the object that has its usage at ``path``,
     in place of one that is there."""
-    for old in reversed(_walk(text, (*path[:-1], "debug"))):
-        text = without_member(text, old)
+    text = without_members(text, _walk(text, (*path[:-1], "debug")))
     end = _end_around(text, path)
     return text if end < 0 else with_members(text, debug, end)
 
@@ -155,9 +160,12 @@ def with_model(text: bytes, path: tuple[str, ...], old: str, new: str) -> bytes:
             if start >= 0:
                 start += len(key)
                 return text[:start] + written + text[start + len(name) :]
-    for member in reversed(_walk(text, path)):
-        text = text[: member.value_start] + written + text[member.value_end :]
-    return text
+    pieces: list[bytes] = []
+    position = 0
+    for member in _walk(text, path):
+        pieces += [text[position : member.value_start], written]
+        position = member.value_end
+    return b"".join([*pieces, text[position:]])
 
 
 def with_extra_members(
@@ -167,12 +175,12 @@ def with_extra_members(
 
     ``source`` is the other object's text and ``said`` its values; ``taken`` those of ``text``.
     """
-    lacked = [key for key in said if key not in taken and key not in _OWN_KEYS]
+    lacked = {key: None for key in said if key not in taken and key not in _OWN_KEYS}
     if not lacked:
         return text
     added: list[bytes] = []
     for key in lacked:
-        written = _written_once(source, key)
+        written = _written_once(source, key) if len(lacked) <= _SEARCHED_KEYS_MAX else None
         if written is None:
             added = [
                 source[member.key_start : member.value_end]

@@ -208,11 +208,12 @@ class AnswerObserver:
     # What is told ----------------------------------------------------------------------------
 
     def done(self) -> bool:
-        """``[DONE]`` came. True if that ends an answer of the dialect."""
+        """``[DONE]`` came. True if that ends an answer of the dialect: before any choice there is none."""
         self.events += 1
-        if self._done_mark:
-            self.end_mark_seen = True
-        return self._done_mark
+        if not (self._done_mark and self._seen):
+            return False
+        self.end_mark_seen = True
+        return True
 
     def recognised(self, record: dict[str, object]) -> None:
         """A record of the only choice, on an event whose text was counted already.

@@ -301,10 +301,12 @@ class AnswerPostprocessor:
             return Verdict(False, Failure.ERROR_FRAME)
         documents = self._documents
         if documents is not None:
-            if documents.garbage:
-                return Verdict(False, Failure.NOT_AN_ANSWER if http_clean else Failure.CUT)
-            if documents.documents or (documents.overflowed and http_clean):
+            if documents.overflowed and http_clean:
                 return COMPLETED
+            if documents.answered and not documents.garbage:
+                return COMPLETED
+            if http_clean and (documents.documents or documents.garbage):
+                return Verdict(False, Failure.NOT_AN_ANSWER)
         elif observer.end_mark_seen or (http_clean and observer.all_finished):
             return COMPLETED
         if not http_clean:

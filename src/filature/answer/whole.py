@@ -40,6 +40,7 @@ class DocumentWriter:
         "_observer",
         "_policy",
         "_splitter",
+        "answered",
         "documents",
         "garbage",
         "overflowed",
@@ -62,6 +63,8 @@ class DocumentWriter:
         self._splitter: DocumentSplitter | None = None
         self.documents = 0
         """Whole ones."""
+        self.answered = False
+        """One of them is an answer of the dialect."""
         self.garbage = False
         """Something came that is not JSON; it and what follows passes."""
         self.overflowed = False
@@ -146,6 +149,8 @@ class DocumentWriter:
             return b"" if self._swallows() else text
         if type(payload) is not dict:
             return text
+        if is_answer or self._dialect is Dialect.COUNT_TOKENS:
+            self.answered = True
         if is_answer and self._policy.tariff is not None:
             usage = observer.usage()
             cost = cost_of(usage, self._policy.tariff)

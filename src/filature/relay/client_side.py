@@ -38,6 +38,7 @@ class ClientSide:
         "_ended",
         "_first_content_at",
         "_grant",
+        "_in_document",
         "_model",
         "_plane",
         "_record",
@@ -79,6 +80,7 @@ class ClientSide:
         self._sample: Sample | None = None  # of the answer, where somebody looks at it afterwards
         self._content_type = b""
         self._tail = b""  # the end mark, what came with it and what came behind it
+        self._in_document = False  # what the client was sent is the beginning of a document
         self._ended = False
         self._deadlines = Deadlines(plane.limits, plane.clock.now, request.timeout_s)
         self._timings: HopTimings | None = None
@@ -132,14 +134,36 @@ class ClientSide:
         answer = self._answer
         return answer is None or answer.mode == "documents" or answer.overflowed
 
+    @property
+    def _is_misplaced(self) -> bool:
+        """Whether the answer is a document, and the client was sent the beginning of an event stream."""
+        answer = self._answer
+        begun = self._reply.state is not UNSENT and not self._in_document
+        return begun and answer is not None and answer.mode == "documents"
+
+    @property
+    def _will_be_document(self) -> bool:
+        """Whether nothing of the answer came, and its head says that it is going to be JSON."""
+        answer = self._answer
+        return answer is not None and answer.mode is None and b"json" in self._content_type.lower()
+
+    @property
+    def _told_type(self) -> bytes:
+        """The answer's content type: SDKs go by it, so where the engine tells none it is what the answer is."""
+        answer = self._answer
+        is_document = answer is not None and answer.mode == "documents"
+        return self._content_type or (b"application/json" if is_document else b"text/event-stream")
+
     def _note_content(self, answer: AnswerPostprocessor) -> None:
         if self._first_content_at is None and answer.has_content:
             self._first_content_at = self._plane.timer()
 
     def _begin(self, first: bytes) -> None:
         """Send the answer's head: from here on it streams."""
+        answer = self._answer
+        self._in_document = answer is not None and answer.mode == "documents"
         self._reply.keeps_last_byte = self._is_shapeless
-        self._reply.begin(self._content_type, first)
+        self._reply.begin(self._told_type, first)
         self._deadlines.spoke(self._plane.clock.now)
         self._plane.open.streams += 1
         self._take_short_cut()
@@ -171,12 +195,12 @@ class ClientSide:
             record,
             self._request.dialect,
             answer.next_sequence_number,
-        ).start(self._content_type, self._tail + tail, streams=answer.mode == "events")
+        ).start(self._told_type, self._tail + tail, streams=answer.mode == "events")
 
     def _fail(self, error: FilatureError, outcome: Outcome) -> None:
         """End with an error: as a response, or inside a stream as the dialect's error event."""
         answer = self._answer
-        if self._reply.state is not UNSENT and answer is not None and answer.mode == "documents":
+        if self._in_document:
             self._connection.abort()  # half a document holds no error: it must not end properly
         else:
             number = answer.next_sequence_number if answer is not None else 0

@@ -202,10 +202,10 @@ class Exchange(ClientSide):
         elif head.status != 200:
             self._collected.clear()
             self._collected_bytes = 0
-        elif head.headers.get(b"content-encoding", b"identity") != b"identity":
+        elif head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             self._engine_failed(EngineFailed("The engine compressed its answer unasked."))
         else:
-            self._content_type = head.content_type or b"application/octet-stream"
+            self._content_type = head.content_type
             self._answer = self._postprocessor()
 
     def _on_busy(self) -> None:
@@ -263,7 +263,10 @@ class Exchange(ClientSide):
         reply = self._reply
         self._reads += 1
         self._note_content(answer)
-        if reply.state is not UNSENT:
+        if self._is_misplaced:
+            text = "The engine answered with a document after its stream had begun."
+            self._engine_failed(EngineFailed(text))
+        elif reply.state is not UNSENT:
             reply.keeps_last_byte = self._is_shapeless
             reply.send(out)
             self._take_short_cut()
@@ -358,7 +361,8 @@ class Exchange(ClientSide):
         kind = "engine_timeout" if stalled else "engine_failed"
         plane.metrics.engine_failed(self._tried[-1].name, kind)
         self._last_error = error
-        if self._reply.state is not UNSENT and answer is not None and answer.started:
+        begun = self._reply.state is not UNSENT and not self._is_misplaced
+        if begun and answer is not None and answer.started:
             outcome = Outcome.ENGINE_STALLED if stalled else Outcome.ENGINE_FAILED_MIDSTREAM
             self._fail(error, outcome)
         elif len(self._tried) <= plane.limits.retries_max:
@@ -436,7 +440,7 @@ class Exchange(ClientSide):
             self._cut_short(EngineTimeout("The engine did not end its answer."))
         elif answer is None or self._is_shapeless:
             return
-        elif due is BEGIN and self._request.stream:
+        elif due is BEGIN and self._request.stream and not self._will_be_document:
             self._begin(answer.release() or _PING)
         elif due is PING:
             self._reply.send(_PING)

@@ -5,8 +5,12 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from filature.wire.documents import dump_json
+
 MESSAGE_CHARS_MAX: Final = 4000
 """Of an engine's message passed on to a client."""
+NAME_CHARS_MAX: Final = 256
+"""Of a ``code`` or ``param``, which stand in usage records and logs, too; a longer one is none."""
 
 _CONTEXT_EXCEEDED: Final = re.compile(
     r"maximum context length|context (?:length|size|window)", re.IGNORECASE
@@ -74,15 +78,15 @@ def _from_value(value: Any) -> EngineMessage:
         return _from_validation(value)
     if isinstance(value, dict):
         message = value.get("message")
-        text = message if isinstance(message, str) else orjson.dumps(value).decode()
+        text = message if isinstance(message, str) else _text(value)
         param, code = value.get("param"), value.get("code")
         status = code
         if value.get("type") == "exceed_context_size_error" or _CONTEXT_EXCEEDED.search(text):
             code = "context_length_exceeded"
         return EngineMessage(
             text[:MESSAGE_CHARS_MAX],
-            param if isinstance(param, str) else None,
-            code if isinstance(code, str) else None,
+            _name(param),
+            _name(code),
             status if type(status) is int and 400 <= status < 600 else 0,
         )
     return EngineMessage("")
@@ -95,9 +99,19 @@ def _from_validation(entries: list[Any]) -> EngineMessage:
     for entry in entries:
         if isinstance(entry, dict):
             location = entry.get("loc")
-            path = [str(p) for p in location if p != "body"] if isinstance(location, list) else []
-            if path and param is None:
-                param = ".".join(path)
+            path = [_text(p) for p in location if p != "body"] if isinstance(location, list) else []
             where = ".".join(path)
-            messages.append(f"{where}: {entry.get('msg')}" if where else str(entry.get("msg")))
+            if path and param is None:
+                param = _name(where)
+            text = _text(entry.get("msg"))
+            messages.append(f"{where}: {text}" if where else text)
     return EngineMessage("; ".join(messages)[:MESSAGE_CHARS_MAX], param)
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) <= NAME_CHARS_MAX else None
+
+
+def _text(value: Any) -> str:
+    """A string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else dump_json(value).decode()

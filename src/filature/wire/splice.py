@@ -39,6 +39,23 @@ def without_member(text: bytes, member: Member) -> bytes:
     return text[:start] + text[end:]
 
 
+def without_members(text: bytes, found: list[Member]) -> bytes:
+    """The text less several members of one object, given in their order; in one pass, however many they are."""
+    if not found:
+        return text
+    end = len(text)
+    kept: list[bytes] = []
+    for member in reversed(found[1:]):  # a comma is before each
+        kept.append(text[member.value_end : end])
+        end = member.key_start
+        while text[end - 1] in _SPACE:
+            end -= 1
+        end -= 1
+    kept.append(text[:end])
+    kept.reverse()
+    return without_member(b"".join(kept), found[0])
+
+
 def with_members(text: bytes, added: bytes, object_end: int) -> bytes:
     """The text with ``added`` (members, no comma around them) last in an object.
 

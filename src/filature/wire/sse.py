@@ -175,16 +175,18 @@ def replace_data(block: bytes, event: Event, data: bytes) -> bytes:
     start, end = event.spans[0]
     if len(event.spans) == 1 and end > start and b"\n" not in data and b"\r" not in data:
         return block[:start] + data + block[end:]
-    written = False
+    values = [value for value, _ in event.spans]
+    passed = 0
     lines: list[bytes] = []
     for line in _LINE.finditer(block):
         if line.end() <= line.start():
             continue
-        if not any(line.start() <= value <= line.end(1) for value, _ in event.spans):
+        if passed == len(values) or values[passed] > line.end(1):
             lines.append(line.group())
-        elif not written:
-            written = True
+            continue
+        if passed == 0:
             lines += [b"data: " + part + line.group(2) for part in _LINE_END.split(data)]
+        passed += 1
     return b"".join(lines)
 
 

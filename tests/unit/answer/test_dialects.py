@@ -207,6 +207,17 @@ class TestResponses:
         answer.feed(response_event("error", code="x", message="boom"))
         assert answer.error == {"type": "error", "code": "x", "message": "boom"}
 
+    def test_a_response_whose_status_is_failed_is_an_error(self) -> None:
+        for told in ({"message": "boom"}, None):
+            response: dict[str, object] = {"object": "response", "status": "failed", "error": told}
+            answer = postprocessor(STRIPPED, Dialect.RESPONSES)
+            frame = response_event("response.completed", response=response)
+            assert answer.feed(output("a", 0) + frame) == output("a", 0)
+            assert not answer.verdict(True).completed
+            answer = postprocessor(STRIPPED, Dialect.RESPONSES)
+            assert answer.feed(orjson.dumps(response)) == b""
+            assert answer.error == (told or response)
+
     @pytest.mark.parametrize(
         "content",
         [

@@ -51,6 +51,8 @@ class TestWhatLeavesAsItCame:
         data = b": c\ndata:[DONE]\nid: 4\r\n\r\n"
         answer = postprocessor(FORWARDED)
         assert answer.feed(data) == data
+        assert not answer.end_mark_seen, "nothing came that it could be the end of"
+        assert answer.feed(role() + data) == role() + data
         assert answer.end_mark_seen
 
     def test_lone_surrogates_and_other_things_that_orjson_refuses(self) -> None:

@@ -129,6 +129,10 @@ class TestEnds:
             (b"\n\n", True, Verdict(False, Failure.EMPTY)),
             (b": ping\n\n", True, Verdict(False, Failure.EMPTY)),
             (role(), True, Verdict(False, Failure.EMPTY)),
+            (DONE, True, Verdict(False, Failure.EMPTY)),
+            (DONE, False, Verdict(False, Failure.CUT)),
+            (b"data: null\n\n" + DONE, True, Verdict(False, Failure.EMPTY)),
+            (role() + DONE, True, COMPLETED),
         ],
     )
     def test_verdict(self, stream: bytes, clean: bool, verdict: Verdict) -> None:

@@ -50,7 +50,14 @@ def test_what_is_no_answer_gets_none() -> None:
     for body in (b'{"detail":"Not Found"}', b'{"status":"ok"}', b"[]", b"7", b'"x"', b"null"):
         answer = postprocessor(STRIPPED)
         assert answer.feed(body) + answer.finish(True) == body
-        assert answer.verdict(True) == COMPLETED
+        assert answer.verdict(True) == Verdict(False, Failure.NOT_AN_ANSWER)
+        assert answer.verdict(False) == Verdict(False, Failure.CUT)
+
+
+def test_a_count_of_tokens_is_an_answer() -> None:
+    answer = postprocessor(STRIPPED, Dialect.COUNT_TOKENS)
+    assert answer.feed(b'{"input_tokens":5}') == b'{"input_tokens":5}'
+    assert answer.verdict(True) == COMPLETED
 
 
 @pytest.mark.parametrize(

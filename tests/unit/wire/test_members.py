@@ -1,10 +1,18 @@
 """Members of an object's text: where they stand, and edits that leave the rest alone."""
 
+import time
+
 import orjson
 import pytest
 
 from filature.wire.members import Member, member_at, members
-from filature.wire.splice import decoded_key, find_members, with_members, without_member
+from filature.wire.splice import (
+    decoded_key,
+    find_members,
+    with_members,
+    without_member,
+    without_members,
+)
 
 TEXT = b' { "a" : 1 ,"b":{"a":[1,{"c":"}"}]}, "c\\"d":"x\\\\" , "e":null,"f":[],"a":-1.5e3 } '
 
@@ -72,3 +80,35 @@ def test_one_more(text: bytes, result: bytes) -> None:
 def test_long_texts_are_no_trouble() -> None:
     text = b'{"a":"' + b'\\"' * 500_000 + b'","b":[' + b"[1]," * 100_000 + b"2]}"
     assert [key for key, _ in members(text)] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":1}',
+        b'{ "a" : 1 }',
+        b'{"a":1,"a":2}',
+        b'{"a":1 , "a":2,"b":3}',
+        b'{"b":{"a":0} , "a":1,"c":[1,2], "a":2,"a":{"a":3}}',
+        b'{"a":1, "b":2 ,"a":3 }',
+        b'{"b":1,"c":2}',
+        b"{}",
+    ],
+)
+def test_several_at_once_are_taken_out_as_one_by_one(text: bytes) -> None:
+    found = find_members(text, "a")
+    one_by_one = text
+    for member in reversed(found):
+        one_by_one = without_member(one_by_one, member)
+    assert without_members(text, found) == one_by_one
+    kept = {key: value for key, value in orjson.loads(text).items() if key != "a"}
+    assert orjson.loads(one_by_one) == kept
+
+
+def test_very_many_are_taken_out_in_a_moment() -> None:
+    """Whoever writes them must not hold up everybody else."""
+    text = b'{"b":0' + b',"a":[1,2,3,4,5,6,7,8,9,10]' * 100_000 + b"}"
+    found = find_members(text, "a")
+    began = time.process_time()
+    assert without_members(text, found) == b'{"b":0}'
+    assert time.process_time() - began < 2

@@ -1,5 +1,7 @@
 """Event streams as blocks: where they end, what they say, how one is rewritten."""
 
+import time
+
 import pytest
 
 from filature.wire.sse import (
@@ -100,6 +102,16 @@ def test_what_a_block_says(block: bytes, name: bytes, data: bytes | None) -> Non
 )
 def test_other_data_in_its_place(block: bytes, data: bytes, result: bytes) -> None:
     assert replace_data(block, parse_event(block), data) == result
+
+
+def test_an_event_of_very_many_lines_is_edited_in_a_moment() -> None:
+    """Whoever writes one must not hold up everybody else."""
+    block = b"data: [\n" + b"id: 1\ndata:0,\n" * 30_000 + b"data: 0]\n\n"
+    event = parse_event(block)
+    began = time.process_time()
+    edited = replace_data(block, event, b"new")
+    assert time.process_time() - began < 2
+    assert edited == b"data: new\n" + b"id: 1\n" * 30_000 + b"\n"
 
 
 @pytest.mark.parametrize(
