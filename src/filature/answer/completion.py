@@ -24,7 +24,7 @@ class Failure(StrEnum):
     UNFINISHED = "unfinished"
     """HTTP ended properly, before the answer did."""
     NOT_AN_ANSWER = "not_an_answer"
-    """Not JSON where JSON had to be, or none that the dialect has for an answer."""
+    """Not JSON where JSON had to be."""
 
 
 class Verdict(NamedTuple):

@@ -283,6 +283,12 @@ class AnswerPostprocessor:
         return self._observer.next_sequence_number
 
     @property
+    def is_none(self) -> bool:
+        """Whether documents came and none of them is an answer of the dialect, such as ``{"detail": …}``."""
+        documents = self._documents
+        return documents is not None and not (documents.answered or documents.overflowed)
+
+    @property
     def overflowed(self) -> bool:
         """Whether a bound was reached and the rest passes unread."""
         writer = self._events or self._documents
@@ -301,12 +307,10 @@ class AnswerPostprocessor:
             return Verdict(False, Failure.ERROR_FRAME)
         documents = self._documents
         if documents is not None:
-            if documents.overflowed and http_clean:
+            if documents.garbage:
+                return Verdict(False, Failure.NOT_AN_ANSWER if http_clean else Failure.CUT)
+            if documents.documents or (documents.overflowed and http_clean):
                 return COMPLETED
-            if documents.answered and not documents.garbage:
-                return COMPLETED
-            if http_clean and (documents.documents or documents.garbage):
-                return Verdict(False, Failure.NOT_AN_ANSWER)
         elif observer.end_mark_seen or (http_clean and observer.all_finished):
             return COMPLETED
         if not http_clean:

@@ -185,6 +185,7 @@ class ClientSide:
         streams = self._reply.state is not UNSENT or answer.mode == "events"
         if self._first_content_at is None and not streams:
             self._first_content_at = self._plane.timer()
+        content_type = self._told_type
         record = self._close(Outcome.COMPLETED, 200)
         record.streamed = streams
         Ending(
@@ -195,7 +196,7 @@ class ClientSide:
             record,
             self._request.dialect,
             answer.next_sequence_number,
-        ).start(self._told_type, self._tail + tail, streams=answer.mode == "events")
+        ).start(content_type, self._tail + tail, streams=answer.mode == "events")
 
     def _fail(self, error: FilatureError, outcome: Outcome) -> None:
         """End with an error: as a response, or inside a stream as the dialect's error event."""

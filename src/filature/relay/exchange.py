@@ -291,10 +291,12 @@ class Exchange(ClientSide):
         self._drop_engine(cancel=False)
         tail = answer.finish(True)
         verdict = answer.verdict(True)
-        if verdict.completed:
+        if verdict.completed and not answer.is_none:
             self._complete(answer, tail)
         elif answer.error is not None:
             self._on_error_frame(answer.error)
+        elif verdict.completed:
+            self._broken(EngineFailed("The engine's document is no answer."))
         else:
             self._broken(EngineFailed(f"The engine's answer is incomplete: {verdict.reason}."))
 
@@ -316,7 +318,7 @@ class Exchange(ClientSide):
         if answer is None:
             return False
         tail = answer.finish(False)
-        if answer.verdict(False).completed:
+        if answer.verdict(False).completed and not answer.is_none:
             self._complete(answer, tail)
             return True
         if tail and self._reply.state is not UNSENT:

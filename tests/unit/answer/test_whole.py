@@ -25,6 +25,7 @@ def test_the_cost_comes_last_in_usage_and_all_else_stays() -> None:
     assert answer.usage == Usage(14, 3, 7)
     assert answer.content_bytes == 2
     assert answer.verdict(True) == COMPLETED
+    assert not answer.is_none
 
 
 @pytest.mark.parametrize("policy", [STRIPPED, ASKED, HELD, FORWARDED])
@@ -50,14 +51,17 @@ def test_what_is_no_answer_gets_none() -> None:
     for body in (b'{"detail":"Not Found"}', b'{"status":"ok"}', b"[]", b"7", b'"x"', b"null"):
         answer = postprocessor(STRIPPED)
         assert answer.feed(body) + answer.finish(True) == body
-        assert answer.verdict(True) == Verdict(False, Failure.NOT_AN_ANSWER)
-        assert answer.verdict(False) == Verdict(False, Failure.CUT)
+        assert (
+            answer.verdict(True) == COMPLETED
+        )  # as a document; whoever asked for an answer has none
+        assert answer.is_none
 
 
 def test_a_count_of_tokens_is_an_answer() -> None:
     answer = postprocessor(STRIPPED, Dialect.COUNT_TOKENS)
     assert answer.feed(b'{"input_tokens":5}') == b'{"input_tokens":5}'
     assert answer.verdict(True) == COMPLETED
+    assert not answer.is_none
 
 
 @pytest.mark.parametrize(
