@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import pytest
 from tests.integration.accounts import records, store_of
 from tests.integration.harness import EngineRequest, Handler
 from tests.integration.messages import (
@@ -20,7 +19,6 @@ from tests.integration.messages import (
 )
 from tests.integration.network import Network, network
 
-from filature.proxy.audit import auditor as module
 from filature.proxy.audit.auditor import Auditor
 from filature.store.marks import SUSPENDED
 
@@ -110,11 +108,9 @@ async def test_marks_and_beliefs_survive_a_restart(tmp_path: Path) -> None:
         assert FALSE in (await charged(net))["liar"]
 
 
-async def test_who_goes_on_gets_no_requests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SUSPENDED_AFTER", 3)
+async def test_who_goes_on_gets_no_requests(tmp_path: Path) -> None:
     async with running(tmp_path) as net:
+        auditor(net).suspended_after = 3
         await until(net, lambda: net.chain.proxy.workers.is_disabled("liar"))
         await auditor(net).settled()
         assert "liar" in store_of(net.chain).disabled_workers

@@ -68,6 +68,7 @@ class Auditor:
         self._wall_ms = wall_ms
         self.draw = draw
         self._suspend = suspend
+        self.suspended_after = SUSPENDED_AFTER
         self._recounter = recounter
         self.norms = Norms()
         self._watches: dict[str, WorkerWatch] = {}
@@ -143,7 +144,7 @@ class Auditor:
         fresh = standing.judge(claims, self.norms)
         if fresh:
             self.mark(watch, standing, fresh)
-        elif standing.over_since_mark >= SUSPENDED_AFTER and not watch.is_suspended:
+        elif standing.over_since_mark >= self.suspended_after and not watch.is_suspended:
             watch.is_suspended = True
             log.warning("worker %s goes on claiming too much: it is suspended", watch.worker)
             self._suspend(watch.worker)
