@@ -6,7 +6,8 @@ from filature.answer.pricing import Tariff
 from filature.telemetry.record import UsageRecord
 from filature.wire.ticket import TICKET_HEADER, issue
 
-_LINE: Final = b"%b: %%b\r\n" % TICKET_HEADER
+_NAME: Final = TICKET_HEADER + b": "
+_LINE_END: Final = b"\r\n"
 
 
 class TicketOffice:
@@ -49,4 +50,4 @@ class TicketOffice:
             bounds[1],
             int(record.started_at * 1000) + self._life_ms,
         ]
-        return _LINE % issue(values, self._key)
+        return _NAME + issue(values, self._key) + _LINE_END

@@ -44,11 +44,19 @@ class _Claims:
 
 
 class _Model:
-    __slots__ = ("groups", "seen")
+    __slots__ = ("counted", "groups", "seen", "workers")
 
     def __init__(self) -> None:
         self.groups: dict[Group, _Claims] = {}
         self.seen = 0
+        self.counted = False  # whether anything was recounted
+        self.workers: set[str] = (
+            set()
+        )  # the first that claimed something: as many as there have to be
+
+    def can_tell(self, worker: str) -> bool:
+        """Whether there may be anything to hold against a worker."""
+        return self.counted or len(self.workers) - (worker in self.workers) >= OTHERS_MIN
 
 
 class Norms:
@@ -63,8 +71,11 @@ class Norms:
         model.seen += 1
         claims = _kept(model.groups, claim.group, _Claims, GROUPS_MAX)
         if claim.counted is not None:
+            model.counted = True
             claims.counted.append(_Seen(claim.counted, claim.size))
             return
+        if len(model.workers) <= OTHERS_MIN:
+            model.workers.add(worker)
         seen = _kept(claims.by_worker, worker, _new_seen, WORKERS_MAX)
         seen.append(_Seen(claim.claimed, claim.size))
 
@@ -79,7 +90,7 @@ class Norms:
         Of like texts of this size, and of the next sizes where too few of it were seen.
         """
         found = self._models.get(model)
-        if found is None:
+        if found is None or not found.can_tell(worker):
             return None
         groups = found.groups
 
