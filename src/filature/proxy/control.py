@@ -13,7 +13,7 @@ from filature.relay.downstream import DownstreamConnection
 from filature.relay.http1 import RequestHead
 from filature.store.worker_tokens import WorkerToken, WorkerTokens
 from filature.wire import control
-from filature.wire.control import Reports, Standing
+from filature.wire.control import Standing
 
 CONTROL_BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 _SWITCH: Final = (
@@ -96,11 +96,13 @@ class Control:
         return self._workers.heartbeat(token, standing).model_dump_json().encode()
 
     async def _reports(self, token: WorkerToken, body: bytes) -> bytes:
-        reports: Reports = _read(Reports, body)
         try:
-            accepted = await self._desk.take(token, reports.reports)
+            reports = control.read_reports(body)
+            accepted = await self._desk.take(token, reports)
         except ValidationError as error:
             raise _invalid(error) from None
+        except ValueError as error:
+            raise InvalidRequest(f"reports: {error}.", param="reports") from None
         return accepted.model_dump_json().encode()
 
 

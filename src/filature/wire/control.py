@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from filature.wire.statement import STATEMENT_CHARS_MAX
@@ -96,12 +97,6 @@ class Report(_Message):
     streamed: bool = False
 
 
-class Reports(_Message):
-    """One delivery. Each is as a ``Report``, which is looked at by whoever needs what it says."""
-
-    reports: Annotated[list[dict[str, Any]], Field(max_length=REPORTS_MAX)]
-
-
 class Accepted(_Message):
     """Reports that were dealt with: the worker may forget them. ``verdicts`` says how, by id."""
 
@@ -131,3 +126,17 @@ class PayoutRequested(_Message):
 def parse(kind: type[_Message], body: bytes) -> Any:
     """Raises pydantic.ValidationError."""
     return kind.model_validate_json(body)
+
+
+def read_reports(body: bytes) -> list[dict[str, Any]]:
+    """One delivery: ``{"reports": […]}``. Each is as a ``Report``, which whoever needs what it says has to validate.
+
+    Raises ValueError, which says what is wrong.
+    """
+    told = orjson.loads(body)
+    reports = told.get("reports") if type(told) is dict else None
+    if type(reports) is not list or not all(type(report) is dict for report in reports):
+        raise ValueError("a list of objects is needed")
+    if len(reports) > REPORTS_MAX:
+        raise ValueError(f"at most {REPORTS_MAX} are taken at once")
+    return reports

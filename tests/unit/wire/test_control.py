@@ -13,10 +13,10 @@ from filature.wire.control import (
     REPORTS_MAX,
     ModelOffered,
     Report,
-    Reports,
     Standing,
     Welcome,
     parse,
+    read_reports,
 )
 from filature.wire.ticket import TICKET_BYTES_MAX
 
@@ -33,7 +33,7 @@ REPORT: dict[str, Any] = {
 }
 WELCOME: dict[str, Any] = {"worker": "gpu-1", "heartbeat_s": 5.0}
 LEAST = {ModelOffered: MODEL, Standing: STANDING, Report: REPORT, Welcome: WELCOME}
-Kind = type[ModelOffered] | type[Standing] | type[Report] | type[Reports] | type[Welcome]
+Kind = type[ModelOffered] | type[Standing] | type[Report] | type[Welcome]
 
 
 def read(kind: Kind, **changed: Any) -> Any:
@@ -64,7 +64,7 @@ def test_what_a_newer_one_adds_is_passed_over(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"a"', b"\xff", b"{}"])
-@pytest.mark.parametrize("kind", [*LEAST, Reports])
+@pytest.mark.parametrize("kind", LEAST)
 def test_what_is_no_message_is_refused(kind: Kind, body: bytes) -> None:
     with pytest.raises(ValidationError):
         parse(kind, body)
@@ -117,10 +117,17 @@ def test_so_many_models_may_be_offered() -> None:
 
 
 def test_so_many_reports_may_be_delivered_at_once() -> None:
-    assert read(Reports, reports=[]).reports == []
-    assert len(read(Reports, reports=[REPORT] * REPORTS_MAX).reports) == REPORTS_MAX
-    assert refused(Reports, reports=[REPORT] * (REPORTS_MAX + 1)) == {"reports"}
-    assert refused(Reports, reports=[REPORT, []]) == {"reports"}
+    assert read_reports(b'{"reports":[]}') == []
+    assert read_reports(delivery([REPORT] * REPORTS_MAX)) == [REPORT] * REPORTS_MAX
+    with pytest.raises(ValueError, match="512"):
+        read_reports(delivery([REPORT] * (REPORTS_MAX + 1)))
+    for wrong in (b"", b"[]", b"{}", b"null", delivery({}), delivery([REPORT, []]), delivery(None)):
+        with pytest.raises(ValueError, match=r"(?i)needed|input"):
+            read_reports(wrong)
+
+
+def delivery(reports: object) -> bytes:
+    return orjson.dumps({"reports": reports})
 
 
 @pytest.mark.parametrize(
