@@ -127,17 +127,16 @@ def hop_rows(turns: Turns) -> list[Row]:
         ratio = turns.cpu_ratio(hop, alone)
         theirs, both = (Spread.of(turns.cpu_us(name)).median for name in (alone, hop))
         with_tls = hop.endswith("-tls")
-        target = None if with_tls else HOP_TARGET
         rows.append(
             Row(
                 name=f"{hop}/{shape.name}",
                 figure=f"proxy and worker, CPU per {shape.unit}: {shape.title}"
                 + (", TLS on the tunnel and for clients" if with_tls else ""),
-                target=_limit(target),
+                target=_limit(HOP_TARGET),
                 measured=_ratio(ratio),
                 beside=f"{both:.1f} µs, the proxy alone {theirs:.1f} µs",
                 value=ratio.median,
-                limit=None if target is None else target.ratio_max,
+                limit=HOP_TARGET.ratio_max,
             )
         )
     return rows
