@@ -28,7 +28,6 @@ from filature.ledger.accounts import (
 from filature.ledger.commands import Command, OpenAccount, Payout, Refund, TopUp
 from filature.ledger.outcomes import Outcome
 from filature.store.embedded import EmbeddedLedger
-from filature.store.ledger_rows import read_transfer
 from filature.store.payouts import request_of
 from filature.store.store import Store
 from filature.units import AccountId, TransferId
@@ -113,13 +112,19 @@ async def run_command(ledger: EmbeddedLedger, command: Command) -> Result:
     raise InvalidRequest(f"The ledger refused: {outcome}.")
 
 
+async def pay(store: Store, payout: Payout) -> Result:
+    """As ``run_command``. Raises what says why, too, where the worker is marked and it was not paid before."""
+    if await store.ledger.find(payout.id) is None:
+        check_payable(store.marks, payout.worker.removeprefix(AccountKind.WORKER + ":"))
+    return await run_command(store.ledger, payout)
+
+
 class Accounts:
     """The routes of ``/accounts``."""
 
     def __init__(self, store: Store, wall_ms: Callable[[], int]) -> None:
+        self._store = store
         self._ledger = store.ledger
-        self._marks = store.marks
-        self._reader = store.reader
         self._wall_ms = wall_ms
 
     def router(self) -> APIRouter:
@@ -194,10 +199,11 @@ class Accounts:
         account = find_account(self._ledger, name)
         amount = needed_amount(asked.amount, asked.amount_nano, "amount")
         transfer = transfer_id(asked.id, movement.__name__.lower())
-        if movement is Payout and await self._is_new(transfer):
-            check_payable(self._marks, account.id.removeprefix("worker:"))
         command = movement(transfer, account.id, amount, self._wall_ms(), asked.note)
-        result = await run_command(self._ledger, command)
+        if isinstance(command, Payout):
+            result = await pay(self._store, command)
+        else:
+            result = await run_command(self._ledger, command)
         if result == "exists":
             response.status_code = 200
         shown = self._shown(account)
@@ -208,9 +214,6 @@ class Accounts:
             amount_nano=amount,
             account=shown,
         )
-
-    async def _is_new(self, transfer: TransferId) -> bool:
-        return await self._reader.read(lambda c: read_transfer(c, transfer)) is None
 
     def _shown(self, account: Account, result: Result | None = None) -> AccountShown:
         holds = sum(hold.client == account.id for hold in self._ledger.state.holds.values())

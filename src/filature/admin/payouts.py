@@ -6,10 +6,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
-from filature.admin.accounts import find_account, run_command, transfer_id
+from filature.admin.accounts import find_account, pay, transfer_id
 from filature.admin.amounts import needed_amount
 from filature.admin.ledger import Form
-from filature.admin.marks import check_payable
 from filature.admin.models import IdInPath, Listed, OneLineAsked, Result
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import PayoutAsked, PayoutShown
@@ -129,18 +128,14 @@ class PayoutRoutes:
         return shown
 
     async def _paid(self, asked: PayoutRequest) -> Transfer | None:
-        return await self._made(transfer_of(asked.id))
-
-    async def _made(self, transfer: TransferId) -> Transfer | None:
+        transfer = transfer_of(asked.id)
         return await self._store.reader.read(lambda c: read_transfer(c, transfer))
 
     async def _pay(
         self, transfer: TransferId, account: AccountId, amount: Nano, note: str
     ) -> PayoutShown:
-        if await self._made(transfer) is None:
-            check_payable(self._store.marks, account.removeprefix(_PREFIX))
         command = Payout(transfer, account, amount, self._wall_ms(), note)
-        return await self._shown(transfer, await run_command(self._ledger, command))
+        return await self._shown(transfer, await pay(self._store, command))
 
     async def _shown(self, transfer: TransferId, result: Result) -> PayoutShown:
         payouts = await read_payouts(self._store.reader, transfer=transfer)

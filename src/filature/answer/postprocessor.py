@@ -283,7 +283,7 @@ class AnswerPostprocessor:
         return self._observer.next_sequence_number
 
     @property
-    def is_none(self) -> bool:
+    def is_no_answer(self) -> bool:
         """Whether documents came and none of them is an answer of the dialect, such as ``{"detail": …}``."""
         documents = self._documents
         return documents is not None and not (documents.answered or documents.overflowed)

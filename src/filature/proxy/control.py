@@ -98,11 +98,12 @@ class Control:
     async def _reports(self, token: WorkerToken, body: bytes) -> bytes:
         try:
             reports = control.read_reports(body)
+        except ValueError as error:
+            raise InvalidRequest(f"reports: {error}.", param="reports") from None
+        try:
             accepted = await self._desk.take(token, reports)
         except ValidationError as error:
             raise _invalid(error) from None
-        except ValueError as error:
-            raise InvalidRequest(f"reports: {error}.", param="reports") from None
         return accepted.model_dump_json().encode()
 
 

@@ -240,9 +240,7 @@ class ClientSide:
             if self._sample is not None and outcome.is_charged:
                 self._hand_in(self._sample, self._answer)
         self._sample = None
-        self._answer = (
-            None  # it may know this exchange, by its times, and the collector looks seldom
-        )
+        self._answer = None  # it may know this exchange: a cycle
         return record
 
     def _hand_in(self, sample: Sample, answer: AnswerPostprocessor) -> None:

@@ -291,7 +291,7 @@ class Exchange(ClientSide):
         self._drop_engine(cancel=False)
         tail = answer.finish(True)
         verdict = answer.verdict(True)
-        if verdict.completed and not answer.is_none:
+        if verdict.completed and not answer.is_no_answer:
             self._complete(answer, tail)
         elif answer.error is not None:
             self._on_error_frame(answer.error)
@@ -318,7 +318,7 @@ class Exchange(ClientSide):
         if answer is None:
             return False
         tail = answer.finish(False)
-        if answer.verdict(False).completed and not answer.is_none:
+        if answer.verdict(False).completed and not answer.is_no_answer:
             self._complete(answer, tail)
             return True
         if tail and self._reply.state is not UNSENT:

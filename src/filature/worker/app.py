@@ -91,7 +91,7 @@ class Worker:
             metrics=self.metrics,
             waiting=self._waiting,
         )
-        self._places = Places(self.engines, self._waiting, settings.max_requests)
+        self._places = Places(self.engines, self._waiting, self.terms)
         self.instance = secrets.token_hex(8)
         self.outbox = Outbox(settings.data_dir / OUTBOX_FILE)
         self.links = [self._link(url, plane) for url in settings.proxies]
@@ -170,7 +170,7 @@ class Worker:
             instance=self.instance,
             version=__version__,
             models=list(offered.values()),
-            capacity=self._places.most,
+            capacity=self.terms.max_requests,
             running=min(self._places.running, control.CAPACITY_MAX),
             draining=self._places.draining,
             allowed_fields=self.settings.allow_fields,
@@ -237,7 +237,6 @@ class Worker:
             refused = ""
             terms = self.terms
             if terms.apply(change, self._clock.now):
-                self._places.most = terms.max_requests
                 log.info(
                     "coefficient %d, at most %d requests", terms.coefficient, terms.max_requests
                 )

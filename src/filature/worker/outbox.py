@@ -226,17 +226,17 @@ class Outbox:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:
-        """The connection, which is made anew after an error."""
+        """The connection, which is made anew after an error: a transaction that was under way ends with it."""
         try:
             yield self._connect()
-        except sqlite3.Error:
+        except BaseException:
             self._disconnect()
             raise
 
 
 @contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """What fails is undone with the connection, which is closed then."""
+    """What fails is undone when the connection is closed."""
     connection.execute("BEGIN IMMEDIATE")
     yield
     connection.execute("COMMIT")

@@ -2,15 +2,16 @@
 
 from filature.relay.engines import EngineDirectory
 from filature.relay.waiting import WaitingRoom
+from filature.worker.terms import Terms
 
 
 class Places:
-    """``most`` is its capacity; ``draining``: it takes none any more."""
+    """As many as the terms say; ``draining``: it takes none any more."""
 
-    def __init__(self, engines: EngineDirectory, waiting: WaitingRoom, most: int) -> None:
+    def __init__(self, engines: EngineDirectory, waiting: WaitingRoom, terms: Terms) -> None:
         self._engines = engines
         self._waiting = waiting
-        self.most = most
+        self._terms = terms
         self.draining = False
 
     @property
@@ -23,4 +24,4 @@ class Places:
 
     def free(self) -> int:
         """How many more could be; below zero where the capacity was lowered meanwhile."""
-        return 0 if self.draining else self.most - self.running
+        return 0 if self.draining else self._terms.max_requests - self.running

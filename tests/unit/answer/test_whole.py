@@ -25,7 +25,7 @@ def test_the_cost_comes_last_in_usage_and_all_else_stays() -> None:
     assert answer.usage == Usage(14, 3, 7)
     assert answer.content_bytes == 2
     assert answer.verdict(True) == COMPLETED
-    assert not answer.is_none
+    assert not answer.is_no_answer
 
 
 @pytest.mark.parametrize("policy", [STRIPPED, ASKED, HELD, FORWARDED])
@@ -54,14 +54,14 @@ def test_what_is_no_answer_gets_none() -> None:
         assert (
             answer.verdict(True) == COMPLETED
         )  # as a document; whoever asked for an answer has none
-        assert answer.is_none
+        assert answer.is_no_answer
 
 
 def test_a_count_of_tokens_is_an_answer() -> None:
     answer = postprocessor(STRIPPED, Dialect.COUNT_TOKENS)
     assert answer.feed(b'{"input_tokens":5}') == b'{"input_tokens":5}'
     assert answer.verdict(True) == COMPLETED
-    assert not answer.is_none
+    assert not answer.is_no_answer
 
 
 @pytest.mark.parametrize(

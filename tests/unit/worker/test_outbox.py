@@ -220,3 +220,18 @@ async def test_reports_for_a_proxy_that_is_away_are_not_passed_over(tmp_path: Pa
             assert [step[3].partition(" (")[0] for step in plan] == [
                 "SEARCH report_batches USING INDEX report_batches_by_proxy"
             ]
+
+
+async def test_what_could_not_be_taken_out_leaves_no_transaction_open(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        outbox.add(A, '{"no": "id"}')
+        outbox.add(A, report(1))
+        await outbox.flush()
+        delivery = await outbox.oldest(A)
+        assert delivery is not None
+        with pytest.raises(KeyError):
+            await outbox.forget(A, delivery, ["r1"])
+        outbox.add(B, report(2))
+        await outbox.flush()
+        assert await waiting(outbox, B) == ["r2"]
+        assert len(outbox) == 3
