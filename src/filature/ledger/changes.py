@@ -37,12 +37,12 @@ def refusal_of(state: State, changes: tuple[BalanceChange, ...]) -> Outcome | No
     Debits and holds together stay within int64, so that an open hold can always be posted as far as
     its client is concerned.
     """
-    for account_id, debits, credits_, held in changes:
-        account = state.accounts.get(account_id)
+    for change in changes:
+        account = state.accounts.get(change.account)
         if account is None:
             return Outcome.UNKNOWN_ACCOUNT
-        credits_after = account.credits + credits_
-        used_after = account.debits + debits + account.held + held
+        credits_after = account.credits + change.credits
+        used_after = account.debits + change.debits + account.held + change.held
         if credits_after > NANO_MAX or used_after > NANO_MAX:
             return Outcome.OVERFLOW
         if account.kind is AccountKind.CLIENT and used_after > credits_after:

@@ -1,12 +1,13 @@
 """Holds: money set aside for a request that runs, and how that ended. They live in memory only."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 from filature.units import NANO_ZERO, AccountId, HoldId, Nano
 
 
-class Hold(NamedTuple):
+@dataclass(slots=True)
+class Hold:
     """An open hold: ``amount`` nano-credits of ``client`` that nothing else can use.
 
     Who will be paid is not known yet. ``fee_bp`` is the fee's share under which the request was
@@ -20,6 +21,21 @@ class Hold(NamedTuple):
     fee_bp: int
     expires_ms: int
 
+    # spelt out, as in ``outcomes.py``
+    def __init__(
+        self,
+        id: HoldId,  # noqa: A002
+        client: AccountId,
+        amount: Nano,
+        fee_bp: int,
+        expires_ms: int,
+    ) -> None:
+        self.id = id
+        self.client = client
+        self.amount = amount
+        self.fee_bp = fee_bp
+        self.expires_ms = expires_ms
+
 
 class HoldEnd(StrEnum):
     """The three ends of a hold; each has exactly one."""
@@ -29,9 +45,15 @@ class HoldEnd(StrEnum):
     EXPIRED = "expired"
 
 
-class EndedHold(NamedTuple):
+@dataclass(slots=True)
+class EndedHold:
     """A hold and its end. ``posted`` is what was charged of it; the rest was released."""
 
     hold: Hold
     end: HoldEnd
-    posted: Nano = NANO_ZERO
+    posted: Nano
+
+    def __init__(self, hold: Hold, end: HoldEnd, posted: Nano = NANO_ZERO) -> None:
+        self.hold = hold
+        self.end = end
+        self.posted = posted

@@ -1,7 +1,8 @@
 """What comes of a command: an outcome, and the rows it leaves. Business outcomes are data, never exceptions."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from filature.ledger.holds import EndedHold, Hold
 from filature.ledger.transfers import Transfer
@@ -46,7 +47,12 @@ class Outcome(StrEnum):
     """More than what other corrections left of it."""
 
 
-class BalanceChange(NamedTuple):
+# Each request makes some of these, so they are structs, and their __init__ is spelt out: that of a dataclass stays
+# interpreted. Nobody changes them.
+
+
+@dataclass(slots=True)
+class BalanceChange:
     """What is added to an account's totals, nano-credits. ``held`` may be negative and is not stored."""
 
     account: AccountId
@@ -54,18 +60,39 @@ class BalanceChange(NamedTuple):
     credits: int
     held: int
 
+    def __init__(self, account: AccountId, debits: int, credits: int, held: int) -> None:  # noqa: A002
+        self.account = account
+        self.debits = debits
+        self.credits = credits
+        self.held = held
 
-class Effects(NamedTuple):
+
+@dataclass(slots=True)
+class Effects:
     """The rows that a command leaves; each account is changed at most once.
 
     To be stored: ``account`` (opened, empty), ``transfer``, and of ``changes`` debits and credits.
     """
 
-    changes: tuple[BalanceChange, ...] = ()
-    transfer: Transfer | None = None
-    opened: Hold | None = None
-    ended: EndedHold | None = None
-    account: AccountId | None = None
+    changes: tuple[BalanceChange, ...]
+    transfer: Transfer | None
+    opened: Hold | None
+    ended: EndedHold | None
+    account: AccountId | None
+
+    def __init__(
+        self,
+        changes: tuple[BalanceChange, ...] = (),
+        transfer: Transfer | None = None,
+        opened: Hold | None = None,
+        ended: EndedHold | None = None,
+        account: AccountId | None = None,
+    ) -> None:
+        self.changes = changes
+        self.transfer = transfer
+        self.opened = opened
+        self.ended = ended
+        self.account = account
 
     @property
     def is_durable(self) -> bool:
@@ -76,8 +103,13 @@ class Effects(NamedTuple):
 NO_EFFECTS: Final = Effects()
 
 
-class Result(NamedTuple):
+@dataclass(slots=True)
+class Result:
     """An outcome and its effects, which are ``NO_EFFECTS`` unless it is ``DONE``."""
 
     outcome: Outcome
-    effects: Effects = NO_EFFECTS
+    effects: Effects
+
+    def __init__(self, outcome: Outcome, effects: Effects = NO_EFFECTS) -> None:
+        self.outcome = outcome
+        self.effects = effects

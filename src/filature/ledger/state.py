@@ -87,11 +87,11 @@ class State:
             self._end(effects.ended, charged=effects.transfer is not None)
         if effects.transfer is not None:
             self._remember(effects.transfer)
-        for account_id, debits, credits_, held in effects.changes:
-            account = self.accounts[account_id]
-            account.debits = Nano(account.debits + debits)
-            account.credits = Nano(account.credits + credits_)
-            account.held = Nano(account.held + held)
+        for change in effects.changes:
+            account = self.accounts[change.account]
+            account.debits = Nano(account.debits + change.debits)
+            account.credits = Nano(account.credits + change.credits)
+            account.held = Nano(account.held + change.held)
             assert account.held >= 0, f"more was released than held: {account}"
             if account.kind is AccountKind.CLIENT:
                 assert account.available >= 0, f"a client fell below zero: {account}"

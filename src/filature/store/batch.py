@@ -112,9 +112,10 @@ class Batch:
             return
         self.transfers[transfer.id] = transfer
         debits, credits_ = self.debits, self.credits
-        for account, debit, credit, _ in effects.changes:
-            debits[account] = debits.get(account, 0) + debit
-            credits_[account] = credits_.get(account, 0) + credit
+        for change in effects.changes:
+            account = change.account
+            debits[account] = debits.get(account, 0) + change.debits
+            credits_[account] = credits_.get(account, 0) + change.credits
 
     def spend(self, key_id: str, period: str, amount: int) -> None:
         """More of a key's budget of that period is used up."""

@@ -1,7 +1,7 @@
 """The checks find each thing that can be wrong with rows, and nothing in a sound ledger."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -93,7 +93,7 @@ def _transfer(id_: str, **fields: Any) -> Spoil:
 
 def _ended(place: int, **fields: Any) -> Spoil:
     def spoil(rows: Rows) -> None:
-        rows.ended[place] = rows.ended[place]._replace(**fields)
+        rows.ended[place] = replace(rows.ended[place], **fields)
 
     return spoil
 
