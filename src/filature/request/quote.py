@@ -46,7 +46,8 @@ class PromptRules:
     media_tokens: int = 2048
 
 
-class Quote(NamedTuple):
+@dataclass(slots=True)
+class Quote:
     """What is held for a request, and what it may become.
 
     ``prompt_tokens`` is over all prompts and ``completion_tokens`` over all choices: nothing above them
@@ -58,7 +59,22 @@ class Quote(NamedTuple):
     completion_tokens: int
     limit: int | None
     hold: Nano
-    clamped: bool = False
+    clamped: bool
+
+    # spelt out, for the __init__ that a dataclass makes is not compiled
+    def __init__(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        limit: int | None,
+        hold: Nano,
+        clamped: bool = False,
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.limit = limit
+        self.hold = hold
+        self.clamped = clamped
 
 
 class TooExpensive(NamedTuple):

@@ -6,7 +6,8 @@ one case). The scan is linear however the input is cut: a byte is looked at once
 
 import json
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
@@ -41,7 +42,8 @@ class DocumentTooLarge(NotJson):
     """A document is above ``DOCUMENT_BYTES_MAX``."""
 
 
-class Document(NamedTuple):
+@dataclass(slots=True)
+class Document:
     """One document as it came."""
 
     space: bytes
@@ -49,6 +51,12 @@ class Document(NamedTuple):
     text: bytes
     strings: list[tuple[int, int]]
     """Where the first strings directly inside it (keys, mostly) stand, quotes included."""
+
+    # spelt out, for the __init__ that a dataclass makes is not compiled
+    def __init__(self, space: bytes, text: bytes, strings: list[tuple[int, int]]) -> None:
+        self.space = space
+        self.text = text
+        self.strings = strings
 
 
 def parse_json(text: bytes) -> object:
