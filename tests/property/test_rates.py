@@ -81,7 +81,15 @@ class Rates(RuleBasedStateMachine):
 
     @initialize(limits=some_limits())
     def start(self, limits: KeyLimits) -> None:
-        self.key = ApiKey("k", "", client_account("alice"), "", 0, limits, b"")
+        self.key = ApiKey(
+            id="k",
+            hint="",
+            digest=b"",
+            created_ms=0,
+            account=client_account("alice"),
+            name="",
+            limits=limits,
+        )
         self.now_s = Fraction(0)
         self.wall = START
         self.limiter = RateLimiter(
@@ -185,7 +193,15 @@ def test_after_the_waits_that_were_told_a_request_is_let_in(
 ) -> None:
     now_s = 0
     limiter = RateLimiter({}, monotonic_s=lambda: float(now_s), wall_ms=lambda: 0)
-    key = ApiKey("k", "", client_account("alice"), "", 0, limits, b"")
+    key = ApiKey(
+        id="k",
+        hint="",
+        digest=b"",
+        created_ms=0,
+        account=client_account("alice"),
+        name="",
+        limits=limits,
+    )
     for tokens in requests:
         for _ in ("requests", "tokens"):  # each limit per minute says once how long
             now_s += told_wait_s(limiter, key, tokens)

@@ -10,8 +10,8 @@ from sqlalchemy import func, insert, select
 from filature.errors import InvalidRequest, NotFound, StoreError
 from filature.ledger.accounts import client_account
 from filature.ledger.commands import OpenAccount
+from filature.store.credentials import MODELS_MAX
 from filature.store.keys import (
-    MODELS_MAX,
     NAME_CHARS_MAX,
     PERIODS_KEPT,
     KeyLimits,

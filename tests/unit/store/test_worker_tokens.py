@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from filature.errors import InvalidRequest, NotFound, StoreError
+from filature.store.credentials import MODELS_MAX
 from filature.store.schema import worker_tokens
 from filature.store.store import Store
-from filature.store.worker_tokens import MODELS_MAX, WORKER_CHARS_MAX, WorkerTokens
+from filature.store.worker_tokens import WORKER_CHARS_MAX, WorkerTokens
 
 NOW_MS = 1_800_000_000_000
 MODELS = frozenset({"Qwen/Qwen3-8B", "gpt-4o-mini"})
