@@ -445,10 +445,14 @@ class DownstreamConnection:
         self._lingering = has_body or head is None
         self._plane.service.refuse(self, head, error)
 
-    @property
-    def must_close(self) -> bool:
-        """Whether the request was not read to its end, so that the connection cannot go on."""
-        return self._lingering
+    def outlives_refusal(self, head: RequestHead | None) -> bool:
+        """Whether another request may follow: not behind one that was not read to its end."""
+        return (
+            head is not None
+            and head.keep_alive
+            and not self._lingering
+            and not self._plane.draining
+        )
 
     def _close(self) -> None:
         if self._lingering:
