@@ -235,10 +235,6 @@ class DownstreamConnection:
     # for the service and the exchange
 
     @property
-    def is_open(self) -> bool:
-        return not self.transport.is_closing()
-
-    @property
     def closes(self) -> bool:
         """Whether the connection ends with the present answer."""
         return self._plane.draining
