@@ -29,7 +29,7 @@ class DialingPool(UpstreamPool):
 
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
         """As the base; ``fresh`` takes no idle connection."""
-        connection = None if fresh else self.take_idle()
+        connection = None if fresh else self._take_idle()
         if connection is not None:
             connection.send(caller, request, reused=True)
             return

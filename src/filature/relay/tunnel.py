@@ -44,7 +44,7 @@ class TunnelPool(UpstreamPool):
 
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
         """As the base; ``fresh``: one connection was found dead by this request, another is its last try."""
-        connection = self.take_idle()
+        connection = self._take_idle()
         if connection is not None:
             connection.send(caller, request, reused=not fresh)
         elif self._closed:

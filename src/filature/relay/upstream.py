@@ -69,7 +69,7 @@ class UpstreamPool:
         """Give up ``caller``, which has no connection yet."""
         raise NotImplementedError
 
-    def take_idle(self) -> "UpstreamConnection | None":
+    def _take_idle(self) -> "UpstreamConnection | None":
         """One that is still open, as far as is known."""
         while self._idle:
             connection = self._idle.pop()
