@@ -97,6 +97,49 @@ def json_answer(payload: Any, status: str = "200 OK", headers: str = "") -> byte
 
 
 SHORT_STREAM: Final = [delta("a"), delta("b", finish="stop"), usage_event(10, 2), DONE]
+RESPONSES_STREAM: Final = [
+    event(
+        {"type": "response.created", "sequence_number": 0, "response": {"id": "r", "usage": None}},
+        "response.created",
+    ),
+    event(
+        {"type": "response.output_text.delta", "sequence_number": 1, "delta": "hi"},
+        "response.output_text.delta",
+    ),
+    event(
+        {
+            "type": "response.completed",
+            "sequence_number": 2,
+            "response": {
+                "id": "r",
+                "usage": {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12},
+            },
+        },
+        "response.completed",
+    ),
+]
+MESSAGES_STREAM: Final = [
+    event(
+        {
+            "type": "message_start",
+            "message": {"id": "m", "usage": {"input_tokens": 10, "output_tokens": 1}},
+        },
+        "message_start",
+    ),
+    event(
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+        "content_block_delta",
+    ),
+    event(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 2},
+        },
+        "message_delta",
+    ),
+    event({"type": "message_stop"}, "message_stop"),
+]
 
 
 # What clients say
@@ -104,6 +147,13 @@ SHORT_STREAM: Final = [delta("a"), delta("b", finish="stop"), usage_event(10, 2)
 CHAT: Final[dict[str, Any]] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 STREAM: Final[dict[str, Any]] = CHAT | {"stream": True}
 WITH_USAGE: Final[dict[str, Any]] = STREAM | {"stream_options": {"include_usage": True}}
+RESPONSES_ASK: Final[dict[str, Any]] = {"model": "m", "input": "hello", "stream": True}
+MESSAGES_ASK: Final[dict[str, Any]] = {
+    "model": "m",
+    "max_tokens": 9,
+    "stream": True,
+    "messages": [{"role": "user", "content": "hello"}],
+}
 
 
 def post(

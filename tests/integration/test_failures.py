@@ -10,6 +10,10 @@ from tests.integration.harness import Answer, Call, Chain, Client, Puppet, RawEn
 from tests.integration.messages import (
     DONE,
     LAST_CHUNK,
+    MESSAGES_ASK,
+    MESSAGES_STREAM,
+    RESPONSES_ASK,
+    RESPONSES_STREAM,
     STREAM,
     STREAM_HEAD,
     WITH_USAGE,
@@ -23,12 +27,6 @@ from tests.integration.messages import (
     stream_answer,
     tokens,
     usage_event,
-)
-from tests.integration.test_streaming import (
-    MESSAGES_ASK,
-    MESSAGES_STREAM,
-    RESPONSES_ASK,
-    RESPONSES_STREAM,
 )
 
 TOLD = [

@@ -197,7 +197,7 @@ async def test_workers_that_come_and_go_leave_nothing_behind() -> None:
             ).status == 200
         await asyncio.sleep(0.3)
         (worker,) = net.chain.proxy.workers.list()
-        assert len(clock._callbacks) == before + 2, "those of the one that is here"
+        assert len(clock._callbacks) == before + 1, "that of the one that is here"
         assert net.chain.proxy.engines.engines == [worker.engine]
 
 

@@ -23,6 +23,10 @@ from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
+    MESSAGES_ASK,
+    MESSAGES_STREAM,
+    RESPONSES_ASK,
+    RESPONSES_STREAM,
     STREAM,
     STREAM_HEAD,
     WITH_USAGE,
@@ -34,12 +38,6 @@ from tests.integration.messages import (
     json_answer,
     post,
     usage_event,
-)
-from tests.integration.test_streaming import (
-    MESSAGES_ASK,
-    MESSAGES_STREAM,
-    RESPONSES_ASK,
-    RESPONSES_STREAM,
 )
 
 COMPLETIONS_STREAM = [

@@ -10,6 +10,10 @@ from tests.integration.messages import (
     CHAT,
     DONE,
     LAST_CHUNK,
+    MESSAGES_ASK,
+    MESSAGES_STREAM,
+    RESPONSES_ASK,
+    RESPONSES_STREAM,
     SHORT_STREAM,
     STREAM,
     STREAM_HEAD,
@@ -18,7 +22,6 @@ from tests.integration.messages import (
     completion,
     cost,
     delta,
-    event,
     json_answer,
     post,
     stream_answer,
@@ -279,58 +282,6 @@ async def test_an_alias_is_what_the_client_sees() -> None:
     assert unknown.status == 404
     assert unknown.json["error"]["code"] == "model_not_found"
     assert unknown.json["error"]["param"] == "model"
-
-
-RESPONSES_STREAM = [
-    event(
-        {"type": "response.created", "sequence_number": 0, "response": {"id": "r", "usage": None}},
-        "response.created",
-    ),
-    event(
-        {"type": "response.output_text.delta", "sequence_number": 1, "delta": "hi"},
-        "response.output_text.delta",
-    ),
-    event(
-        {
-            "type": "response.completed",
-            "sequence_number": 2,
-            "response": {
-                "id": "r",
-                "usage": {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12},
-            },
-        },
-        "response.completed",
-    ),
-]
-MESSAGES_STREAM = [
-    event(
-        {
-            "type": "message_start",
-            "message": {"id": "m", "usage": {"input_tokens": 10, "output_tokens": 1}},
-        },
-        "message_start",
-    ),
-    event(
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
-        "content_block_delta",
-    ),
-    event(
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": "end_turn"},
-            "usage": {"output_tokens": 2},
-        },
-        "message_delta",
-    ),
-    event({"type": "message_stop"}, "message_stop"),
-]
-RESPONSES_ASK = {"model": "m", "input": "hello", "stream": True}
-MESSAGES_ASK = {
-    "model": "m",
-    "max_tokens": 9,
-    "stream": True,
-    "messages": [{"role": "user", "content": "hello"}],
-}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from tests.integration.harness import Answer, Client
 from tests.integration.messages import DONE, get, post
+from tests.money.load import stored_charges
 from tests.money.network import Network
 from tests.money.process import Filature
-from tests.money.test_kills import stored_charges
 
 CREDIT: Final = 1000 * 10**9
 """Nano-credits of the customer."""

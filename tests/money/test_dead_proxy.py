@@ -10,9 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.money.network import Network, ended
-from tests.money.process import running_engine
-from tests.money.test_kills import (
+from tests.money.load import (
     CREDIT,
     TOKENS,
     Book,
@@ -21,6 +19,8 @@ from tests.money.test_kills import (
     ready,
     stored_charges,
 )
+from tests.money.network import Network, ended
+from tests.money.process import running_engine
 
 KILLS: Final = 12
 ENGINE: Final = ("--tokens", str(TOKENS), "--tokens-per-second", "200", "--model", "demo")

@@ -6,8 +6,6 @@ It knows nothing of debits and credits, kinds of rows or effects. Outcomes are t
 from dataclasses import dataclass, field
 from typing import Literal
 
-ClientOrWorker = str
-
 
 @dataclass
 class Moved:

@@ -76,12 +76,24 @@ class Kept:
     spent: list[Spent] = field(default_factory=list)
 
 
+def key_with(limits: KeyLimits) -> ApiKey:
+    return ApiKey(
+        id="k",
+        hint="",
+        digest=b"",
+        created_ms=0,
+        account=client_account("alice"),
+        name="",
+        limits=limits,
+    )
+
+
 class Rates(RuleBasedStateMachine):
     """One key. Its clocks are moved apart: one counts minutes, the other names the budget's period."""
 
     @initialize(limits=some_limits())
     def start(self, limits: KeyLimits) -> None:
-        self.key = ApiKey("k", "", client_account("alice"), "", 0, limits, b"")
+        self.key = key_with(limits)
         self.now_s = Fraction(0)
         self.wall = START
         self.limiter = RateLimiter(
@@ -185,7 +197,7 @@ def test_after_the_waits_that_were_told_a_request_is_let_in(
 ) -> None:
     now_s = 0
     limiter = RateLimiter({}, monotonic_s=lambda: float(now_s), wall_ms=lambda: 0)
-    key = ApiKey("k", "", client_account("alice"), "", 0, limits, b"")
+    key = key_with(limits)
     for tokens in requests:
         for _ in ("requests", "tokens"):  # each limit per minute says once how long
             now_s += told_wait_s(limiter, key, tokens)

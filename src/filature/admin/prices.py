@@ -1,6 +1,5 @@
 """Prices over HTTP: set, withdrawn and imported; aliases; coefficients of engines."""
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -32,10 +31,9 @@ _VERSION_PARTS = ("version", "created_ms", "model")
 class Prices:
     """The routes of ``/prices``, ``/aliases`` and ``/coefficients``."""
 
-    def __init__(self, store: Store, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store) -> None:
         self._book = store.prices
         self._reader = store.reader
-        self._wall_ms = wall_ms
 
     def router(self) -> APIRouter:
         router = APIRouter(tags=["prices"])

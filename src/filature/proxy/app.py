@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import secrets
-import signal
 import ssl
 import sys
 import time
@@ -36,12 +35,12 @@ from filature.proxy.tickets import TicketOffice
 from filature.proxy.upkeep import DEMO_ACCOUNT, Upkeep, open_demo_account
 from filature.proxy.workers import Workers
 from filature.relay.clock import CoarseClock
-from filature.relay.collector import tune_collector
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
 from filature.relay.open_files import connections_allowed
 from filature.relay.plane import DataPlane, OpenStreams
+from filature.relay.role import run
 from filature.relay.routing import Router
 from filature.relay.waiting import WaitingRoom
 from filature.store.data_dir import RunningProxy, admin_token, remove_note, write_note
@@ -317,29 +316,11 @@ class Proxy:
 
 
 async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None = None) -> None:
-    """Run a proxy until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+    """Run a proxy until a signal. ``started`` is called once, as soon as the ports are open.
 
-    ``started`` is called once, as soon as the ports are open. Raises OSError when one is taken.
+    Raises OSError when one is taken.
     """
-    proxy = Proxy(settings)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await proxy.start()
-        tune_collector()
-        if started is not None:
-            started(proxy)
-        await stop.wait()
-        stop.clear()
-        drained = asyncio.ensure_future(proxy.drain())
-        again = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((drained, again), return_when=asyncio.FIRST_COMPLETED)
-        for task in (drained, again):
-            task.cancel()
-    finally:
-        await proxy.close()
+    await run(Proxy(settings), started)
 
 
 def _draw(below: int) -> int:

@@ -88,11 +88,11 @@ class Control:
             self._workers.attach(route.token, route.instance, transport)
 
     def _hello(self, token: WorkerToken, body: bytes) -> Answer:
-        standing: Standing = _read(Standing, body)
+        standing: Standing = control.parse(Standing, body)
         return self._workers.hello(token, standing).model_dump_json().encode()
 
     def _heartbeat(self, token: WorkerToken, body: bytes) -> Answer:
-        standing: Standing = _read(Standing, body)
+        standing: Standing = control.parse(Standing, body)
         return self._workers.heartbeat(token, standing).model_dump_json().encode()
 
     async def _reports(self, token: WorkerToken, body: bytes) -> bytes:
@@ -103,7 +103,7 @@ class Control:
         try:
             accepted = await self._desk.take(token, reports)
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise control.invalid(error) from None
         return accepted.model_dump_json().encode()
 
 
@@ -121,17 +121,3 @@ class WorkerRoute:
 def _check(token: WorkerToken) -> None:
     if token.revoked_ms is not None:
         raise AuthenticationFailed("The worker's token was revoked.", code="invalid_worker_token")
-
-
-def _read(kind: Any, body: bytes) -> Any:
-    """Raises InvalidRequest, which names the first member that is wrong."""
-    try:
-        return control.parse(kind, body)
-    except ValidationError as error:
-        raise _invalid(error) from None
-
-
-def _invalid(error: ValidationError) -> InvalidRequest:
-    first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or None
-    return InvalidRequest(f"{place or 'The body'}: {first['msg']}.", param=place)

@@ -1,8 +1,5 @@
 """What workers ask to be paid, at ``/filature/v1/payout-requests``. An operator pays it, or does not."""
 
-from pydantic import ValidationError
-
-from filature.errors import InvalidRequest
 from filature.ledger.accounts import worker_account
 from filature.store.store import Store
 from filature.store.worker_tokens import WorkerToken
@@ -19,12 +16,7 @@ class PayoutDesk:
 
     async def ask(self, token: WorkerToken, body: bytes) -> bytes:
         """Store a request, never above the balance. Raises InvalidRequest, Conflict or StoreError."""
-        try:
-            asked: PayoutAsked = control.parse(PayoutAsked, body)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or None
-            raise InvalidRequest(f"{place or 'The body'}: {first['msg']}.", param=place) from None
+        asked: PayoutAsked = control.parse(PayoutAsked, body)
         account = self._store.ledger.state.accounts.get(worker_account(token.worker))
         balance = NANO_ZERO if account is None else account.balance
         requests = self._store.payout_requests

@@ -285,12 +285,7 @@ class Routes:
         dialect: Dialect | None,
         lines: bytes,
     ) -> None:
-        keep_alive = (
-            head is not None
-            and head.keep_alive
-            and not connection.must_close
-            and not connection.closes
-        )
+        keep_alive = connection.outlives_refusal(head)
         connection.write(
             error_response(
                 error,

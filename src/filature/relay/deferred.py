@@ -26,7 +26,6 @@ class Deferred:
         self._done = done
         self._failed = failed
         self._abandoned = abandoned
-        self._draining = False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
         self._connection.exchange = self

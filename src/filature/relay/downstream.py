@@ -235,10 +235,6 @@ class DownstreamConnection:
     # for the service and the exchange
 
     @property
-    def is_open(self) -> bool:
-        return not self.transport.is_closing()
-
-    @property
     def closes(self) -> bool:
         """Whether the connection ends with the present answer."""
         return self._plane.draining
@@ -445,10 +441,14 @@ class DownstreamConnection:
         self._lingering = has_body or head is None
         self._plane.service.refuse(self, head, error)
 
-    @property
-    def must_close(self) -> bool:
-        """Whether the request was not read to its end, so that the connection cannot go on."""
-        return self._lingering
+    def outlives_refusal(self, head: RequestHead | None) -> bool:
+        """Whether another request may follow: not behind one that was not read to its end."""
+        return (
+            head is not None
+            and head.keep_alive
+            and not self._lingering
+            and not self._plane.draining
+        )
 
     def _close(self) -> None:
         if self._lingering:

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from filature.errors import FilatureError, ModelNotFound, Unavailable
 from filature.relay.clock import CoarseClock
+from filature.relay.dialing import DialingPool, Origin
 from filature.relay.limits import RelayLimits
-from filature.relay.upstream import Origin, UpstreamPool
+from filature.relay.upstream import UpstreamPool
 from filature.relay.watch import Watch
 from filature.request.allowance import Allowance
 from filature.wire.dialect import Dialect
@@ -148,7 +149,7 @@ class Engine:
             alias: ServedModel(upstream) for alias, upstream in address.named_models.items()
         }
         origin = Origin(address.host, address.port, tls if address.tls else None)
-        self.pool = UpstreamPool(origin, clock, limits) if pool is None else pool
+        self.pool = DialingPool(origin, clock, limits) if pool is None else pool
         host = f"[{address.host}]" if ":" in address.host else address.host
         authority = host if address.port == address.default_port else f"{host}:{address.port}"
         fixed = f"host: {authority}\r\naccept-encoding: identity\r\n"

@@ -8,7 +8,6 @@ from filature.wire.dialect import Dialect
 from filature.wire.envelope import error_body
 
 JSON: Final = b"application/json"
-EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 

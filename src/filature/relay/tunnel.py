@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
-from filature.relay.upstream import Caller, Origin, UpstreamConnection, UpstreamPool
+from filature.relay.upstream import Caller, UpstreamConnection, UpstreamPool
 
 SIGN_S: Final = 2.0
 """In which a worker answers a request with 102; a connection without that is dead."""
@@ -24,10 +24,8 @@ class TunnelPool(UpstreamPool):
 
     def __init__(self, clock: CoarseClock, limits: RelayLimits) -> None:
         limits = replace(limits, sign_s=SIGN_S, upstream_idle_s=TUNNEL_IDLE_S)
-        super().__init__(Origin("", 0, None), clock, limits)
+        super().__init__(clock, limits)
         self._waiting: dict[Caller, tuple[float, bytes]] = {}  # until when, for what
-        self._turned_off = False
-        clock.each_tick(self._give_up)
 
     @property
     def idle_connections(self) -> int:
@@ -35,7 +33,7 @@ class TunnelPool(UpstreamPool):
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Take a connection on which the roles were just exchanged."""
-        if self._turned_off:
+        if self._closed:
             transport.abort()
             return
         keep_alive(transport)
@@ -46,38 +44,35 @@ class TunnelPool(UpstreamPool):
 
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
         """As the base; ``fresh``: one connection was found dead by this request, another is its last try."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.transport.is_closing():
-                connection.send(caller, request, reused=not fresh)
-                return
-        if self._turned_off:
+        connection = self._take_idle()
+        if connection is not None:
+            connection.send(caller, request, reused=not fresh)
+        elif self._closed:
             caller.on_lost("the worker left")
-            return
-        self._waiting[caller] = (self._clock.now + TUNNEL_WAIT_S, request)
+        else:
+            self._waiting[caller] = (self._clock.now + TUNNEL_WAIT_S, request)
 
     def cancel(self, caller: Caller) -> None:
         self._waiting.pop(caller, None)
 
     def keep(self, connection: UpstreamConnection) -> None:
-        while self._waiting:
+        if self._waiting:
             caller = next(iter(self._waiting))
             _, request = self._waiting.pop(caller)
             connection.send(caller, request, reused=False)
-            return
-        super().keep(connection)
+        else:
+            super().keep(connection)
 
     def close(self) -> None:
         """The worker is gone: what waits for it is told, what runs goes on."""
-        self._turned_off = True
         super().close()
         for caller in tuple(self._waiting):
             self._lose(caller, "the worker left")
 
-    def _give_up(self, now: float) -> None:
-        if self._turned_off and not self.open_connections:
-            self._clock.forget(self._give_up)  # workers come and go
-            self._clock.forget(self._close_stale)
+    def _tick(self, now: float) -> None:
+        super()._tick(now)
+        if self._closed and not self.open_connections:
+            self._clock.forget(self._tick)  # workers come and go
             return
         while self._waiting:
             caller = next(iter(self._waiting))

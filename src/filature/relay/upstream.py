@@ -1,9 +1,8 @@
-"""Connections to one engine: HTTP/1.1 client protocol and pool. What to send is the caller's."""
+"""Connections to one engine: HTTP/1.1 client protocol and pool. What to send is the caller's; how they come to be is
+for ``dialing`` and ``tunnel``."""
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from filature.answer.postprocessor import AnswerPostprocessor
@@ -41,51 +40,42 @@ class Caller(Protocol):
         """The connection was not made, or ended before the answer did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an engine listens. ``tls`` None: plain HTTP."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-
-
 class UpstreamPool:
-    """The connections to one origin: idle ones are reused, last in first out."""
+    """The connections to one engine: idle ones are reused, last in first out.
 
-    def __init__(self, origin: Origin, clock: CoarseClock, limits: RelayLimits) -> None:
-        self.origin = origin
+    Where more of them come from, and what waits until then, is its two kinds' to say.
+    """
+
+    def __init__(self, clock: CoarseClock, limits: RelayLimits) -> None:
         self.limits = limits
         self.heads = HeadCache(parse_response_head)
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
         # by when something has to come on each, in that order
         self._awaited: dict[UpstreamConnection, float] = {}
-        self._connecting: dict[Caller, asyncio.Task[None]] = {}
         self._closed = False
         self.open_connections = 0
-        clock.each_tick(self._close_stale)
+        clock.each_tick(self._tick)
 
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
-        """Send ``request`` and report the answer to ``caller``; ``fresh`` takes no idle connection.
+        """Send ``request`` and report the answer to ``caller``.
 
         An idle connection that the engine had closed shows only when it is used: then the request
-        is sent once more, on a new one.
+        is sent once more, ``fresh``.
         """
-        while self._idle and not fresh:
-            connection = self._idle.pop()
-            if not connection.transport.is_closing():
-                connection.send(caller, request, reused=True)
-                return
-        task = asyncio.get_running_loop().create_task(self._connect(caller, request))
-        self._connecting[caller] = task
-        task.add_done_callback(lambda _: self._connecting.pop(caller, None))
+        raise NotImplementedError
 
     def cancel(self, caller: Caller) -> None:
-        """Give up a connection that is being made for ``caller``."""
-        task = self._connecting.pop(caller, None)
-        if task is not None:
-            task.cancel()
+        """Give up ``caller``, which has no connection yet."""
+        raise NotImplementedError
+
+    def _take_idle(self) -> "UpstreamConnection | None":
+        """One that is still open, as far as is known."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
 
     def await_sign(self, connection: "UpstreamConnection") -> None:
         """Something has to come on it within ``limits.sign_s``; else it is dead, whatever TCP thinks."""
@@ -109,33 +99,13 @@ class UpstreamPool:
             self._idle.remove(connection)
 
     def close(self) -> None:
+        """What runs goes on; nothing is kept any more."""
         self._closed = True
-        for task in tuple(self._connecting.values()):
-            task.cancel()
         for connection in self._idle:
             connection.transport.close()
         self._idle.clear()
 
-    async def _connect(self, caller: Caller, request: bytes) -> None:
-        origin = self.origin
-        loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(self)
-        try:
-            async with asyncio.timeout(self.limits.connect_s):
-                await loop.create_connection(
-                    lambda: cast(asyncio.Protocol, connection),
-                    origin.host,
-                    origin.port,
-                    ssl=origin.tls,
-                )
-        except TimeoutError:
-            caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
-        except OSError as error:
-            caller.on_lost(f"cannot connect: {error.strerror or error}")
-        else:
-            connection.send(caller, request, reused=False)
-
-    def _close_stale(self, now: float) -> None:
+    def _tick(self, now: float) -> None:
         while self._awaited:
             connection, until = next(iter(self._awaited.items()))
             if until > now:

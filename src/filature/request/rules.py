@@ -88,10 +88,6 @@ def shown_name(name: str) -> str:
 # rules
 
 
-def anything(value: Any, name: str) -> None:
-    """Known to the API, of no matter here."""
-
-
 def boolean(value: Any, name: str) -> None:
     if value is not True and value is not False:
         raise wrong_type(name, "true or false", value)

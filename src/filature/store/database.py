@@ -211,9 +211,3 @@ def _migrate(connection: Connection, script: ScriptDirectory) -> None:
             connection=connection, target_metadata=metadata, transaction_per_migration=False
         )
         environment.run_migrations()
-
-
-def is_empty(connection: Connection) -> bool:
-    """Whether no table of ours is there yet."""
-    tables = connection.dialect.get_table_names(connection)
-    return not set(tables) & set(metadata.tables)

@@ -3,8 +3,9 @@
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from filature.errors import InvalidRequest
 from filature.wire.statement import STATEMENT_CHARS_MAX
 
 PREFIX: Final = "/filature/v1"
@@ -124,8 +125,18 @@ class PayoutRequested(_Message):
 
 
 def parse(kind: type[_Message], body: bytes) -> Any:
-    """Raises pydantic.ValidationError."""
-    return kind.model_validate_json(body)
+    """Raises InvalidRequest."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """Names the first member that is wrong."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or None
+    return InvalidRequest(f"{place or 'The body'}: {first['msg']}.", param=place)
 
 
 def read_reports(body: bytes) -> list[dict[str, Any]]:

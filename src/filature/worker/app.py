@@ -5,7 +5,6 @@ import contextlib
 import logging
 import random
 import secrets
-import signal
 import ssl
 import sys
 import time
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from filature import __version__
 from filature.errors import StoreError
 from filature.relay.clock import CoarseClock
-from filature.relay.collector import tune_collector
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
 from filature.relay.engines import Engine, EngineAddress, EngineDirectory
 from filature.relay.plane import DataPlane, OpenStreams
+from filature.relay.role import run
 from filature.relay.routing import Router
 from filature.relay.varying_heads import VaryingHeads
 from filature.relay.waiting import WaitingRoom
@@ -283,26 +282,8 @@ class Worker:
 
 
 async def serve(settings: WorkerSettings, started: Callable[[Worker], None] | None = None) -> None:
-    """Run a worker until SIGTERM or SIGINT, then drain; a second signal ends it at once."""
-    worker = Worker(settings)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await worker.start()
-        tune_collector()
-        if started is not None:
-            started(worker)
-        await stop.wait()
-        stop.clear()
-        drained = asyncio.ensure_future(worker.drain())
-        again = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((drained, again), return_when=asyncio.FIRST_COMPLETED)
-        for task in (drained, again):
-            task.cancel()
-    finally:
-        await worker.close()
+    """Run a worker until a signal. ``started`` is called once, when it dials."""
+    await run(Worker(settings), started)
 
 
 def _path(path: object) -> str | None:

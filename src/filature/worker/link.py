@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from filature.errors import StoreError
+from filature.relay.dialing import DialingPool, Origin
 from filature.relay.fetch import FetchError, fetch
-from filature.relay.upstream import Origin, UpstreamPool
 from filature.wire import control
 from filature.wire.control import Accepted, Standing, Welcome
 from filature.worker.outbox import Outbox
@@ -58,7 +58,7 @@ class ProxyLink:
         self._refused = ""
         address, downstream = tunnels.address, tunnels.downstream
         origin = Origin(address.host, address.port, address.tls)
-        self._pool = UpstreamPool(origin, downstream.clock, downstream.limits)
+        self._pool = DialingPool(origin, downstream.clock, downstream.limits)
         lines = (
             f"host: {address.authority}",
             f"authorization: Bearer {token}",

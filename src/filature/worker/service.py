@@ -146,12 +146,7 @@ class WorkerService:
     def refuse(
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
     ) -> None:
-        keep_alive = (
-            head is not None
-            and head.keep_alive
-            and not connection.must_close
-            and not connection.closes
-        )
+        keep_alive = connection.outlives_refusal(head)
         dialect = DIALECT_BY_PATH.get(head.path) if head is not None else None
         connection.write(error_response(error, dialect, headers=b"", keep_alive=keep_alive))
         connection.answered(keep_alive)

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.unit.demo.test_model import Runner, chunk, loaded
+from tests.unit.demo.runner import Runner, chunk, loaded
 
 from filature.demo.server import DemoEngine
 

@@ -14,7 +14,15 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def key(id_: str = "key_1", **limits: Any) -> ApiKey:
-    return ApiKey(id_, "abcd", client_account("alice"), "", 0, KeyLimits(**limits), b"")
+    return ApiKey(
+        id=id_,
+        hint="",
+        digest=b"",
+        created_ms=0,
+        account=client_account("alice"),
+        name="",
+        limits=KeyLimits(**limits),
+    )
 
 
 def ms(moment: datetime) -> int:

@@ -31,7 +31,7 @@ TARIFF = Tariff(
     prompt=10**9, cached=10**8, completion=4 * 10**9, reasoning=4 * 10**9, coefficient=1000
 )
 CLIENT = client_account("alice")
-TOKEN = WorkerToken("wt_1", "hint", "gpu", 0, None, b"")
+TOKEN = WorkerToken(id="wt_1", hint="", digest=b"", created_ms=0, worker="gpu", models=None)
 
 
 class Desk:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from filature.relay.clock import CoarseClock
+from filature.relay.dialing import DialingPool, Origin
 from filature.relay.http1 import ResponseHead
 from filature.relay.limits import RelayLimits
-from filature.relay.upstream import Origin, UpstreamConnection, UpstreamPool
+from filature.relay.upstream import UpstreamConnection
 
 
 class Wire(asyncio.Transport):
@@ -65,7 +66,7 @@ class PausingCaller:
 
 @pytest.fixture
 def connection() -> UpstreamConnection:
-    pool = UpstreamPool(Origin("engine", 80, None), CoarseClock(lambda: 0.0), RelayLimits())
+    pool = DialingPool(Origin("engine", 80, None), CoarseClock(lambda: 0.0), RelayLimits())
     made = UpstreamConnection(pool)
     made.connection_made(Wire())
     return made

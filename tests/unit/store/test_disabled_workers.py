@@ -1,22 +1,11 @@
 """Workers that were disabled stay so until they are enabled, also after a restart."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from filature.errors import StoreError
 from filature.store.disabled_workers import DisabledWorkers
 from filature.store.schema import disabled_workers
 from filature.store.store import Store
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def reread(store: Store) -> frozenset[str]:

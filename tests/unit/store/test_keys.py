@@ -1,17 +1,17 @@
 """API keys: made once, found by their secret, revoked at once, and the same after a restart."""
 
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select
+from tests.unit.store.working import NOW_MS
 
 from filature.errors import InvalidRequest, NotFound, StoreError
 from filature.ledger.accounts import client_account
 from filature.ledger.commands import OpenAccount
+from filature.store.credentials import MODELS_MAX
 from filature.store.keys import (
-    MODELS_MAX,
     NAME_CHARS_MAX,
     PERIODS_KEPT,
     KeyLimits,
@@ -23,7 +23,6 @@ from filature.store.store import Store
 from filature.units import NANO_MAX, Nano
 
 ALICE, BOB = client_account("alice"), client_account("bob")
-NOW_MS = 1_800_000_000_000
 LIMITS = KeyLimits(
     budget=Nano(NANO_MAX),
     budget_period="month",
@@ -38,14 +37,10 @@ NO_LIMITS = KeyLimits()
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url, lambda: NOW_MS)
-    try:
-        for account in (ALICE, BOB):
-            await store.ledger.run(OpenAccount(account))
-        yield store
-    finally:
-        await store.close()
+async def store(store: Store) -> Store:
+    for account in (ALICE, BOB):
+        await store.ledger.run(OpenAccount(account))
+    return store
 
 
 async def reread(store: Store) -> KeyRing:

@@ -1,7 +1,5 @@
 """Marks against workers stay until they are cleared, also after a restart."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from filature.errors import StoreError
@@ -14,15 +12,6 @@ LATER = Mark("abe", "silk", "prompt", 9, '{"samples":8}')
 LINEN = Mark("abe", "linen", "prompt", 1, "{}")
 GONE = Mark("abe", "", SUSPENDED, 3, "{}")
 ZOE = Mark("zoe", "silk", "prompt", 4, "{}")
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def reread(store: Store) -> list[Mark]:

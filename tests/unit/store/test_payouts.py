@@ -1,10 +1,10 @@
 """What workers asked to be paid: kept once, bounded by what is there, answered once; and the payouts of the ledger."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.unit.store.working import NOW_MS
 
 from filature.errors import Conflict, NotFound
 from filature.ledger.accounts import client_account, worker_account
@@ -20,17 +20,7 @@ from filature.store.payouts import (
 from filature.store.store import Store
 from filature.units import HoldId, Nano, TransferId
 
-NOW_MS = 1_800_000_000_000
 ALICE, GPU = client_account("alice"), worker_account("gpu")
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url, lambda: NOW_MS)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def test_one_transfer_pays_a_request() -> None:

@@ -1,12 +1,12 @@
 """Prices by version, aliases and coefficients: what is refused, what stays, and the same after a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from tests.unit.store.working import NOW_MS
 
 from filature.errors import InvalidRequest, NotFound, StoreError
 from filature.store import prices
@@ -22,17 +22,7 @@ from filature.store.schema import tariffs
 from filature.store.store import Store
 from filature.units import BASIS_POINTS_ONE
 
-NOW_MS = 1_800_000_000_000
 QWEN = "Qwen/Qwen3-8B"
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url, lambda: NOW_MS)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 @pytest.fixture

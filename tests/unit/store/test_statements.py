@@ -1,7 +1,5 @@
 """Totals of workers' accounts: as the ledger's rows add up, in whatever steps they are read."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from sqlalchemy import delete
 from tests.unit.store.working import fail, rich, serve, serve_late
@@ -19,13 +17,9 @@ GPU, OTHER = worker_account("gpu"), worker_account("other")
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url)
+async def store(store: Store) -> Store:
     await rich(store)
-    try:
-        yield store
-    finally:
-        await store.close()
+    return store
 
 
 async def work(store: Store) -> None:

@@ -1,6 +1,5 @@
 """Stored usage records: found, listed, added up and let go of, alike on both databases."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -17,15 +16,6 @@ from filature.units import NANO_MAX, AccountId
 
 ALICE, BOB = client_account("alice"), client_account("bob")
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 @pytest.fixture

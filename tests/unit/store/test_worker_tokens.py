@@ -1,28 +1,19 @@
 """Workers' tokens: made once, found by their secret, revoked at once, and the same after a restart."""
 
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from tests.unit.store.working import NOW_MS
 
 from filature.errors import InvalidRequest, NotFound, StoreError
+from filature.store.credentials import MODELS_MAX
 from filature.store.schema import worker_tokens
 from filature.store.store import Store
-from filature.store.worker_tokens import MODELS_MAX, WORKER_CHARS_MAX, WorkerTokens
+from filature.store.worker_tokens import WORKER_CHARS_MAX, WorkerTokens
 
-NOW_MS = 1_800_000_000_000
 MODELS = frozenset({"Qwen/Qwen3-8B", "gpt-4o-mini"})
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = await Store.open(database_url, lambda: NOW_MS)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def reread(store: Store) -> WorkerTokens:

@@ -1,4 +1,4 @@
-"""Requests of a client that workers served, in a store: for tests of what they earned."""
+"""The tests' clock, and requests of a client that workers served: for tests of what they earned."""
 
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from filature.telemetry.record import UsageRecord
 from filature.units import HoldId, Nano, RequestId, TransferId
 
 ALICE: Final = client_account("alice")
+NOW_MS: Final = 1_800_000_000_000
 LATER_MS: Final = 10**15
 
 

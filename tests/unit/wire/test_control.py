@@ -15,7 +15,6 @@ from filature.wire.control import (
     Report,
     Standing,
     Welcome,
-    parse,
     read_reports,
 )
 from filature.wire.ticket import TICKET_BYTES_MAX
@@ -37,7 +36,7 @@ Kind = type[ModelOffered] | type[Standing] | type[Report] | type[Welcome]
 
 
 def read(kind: Kind, **changed: Any) -> Any:
-    return parse(kind, orjson.dumps(LEAST.get(kind, {}) | changed))
+    return kind.model_validate_json(orjson.dumps(LEAST.get(kind, {}) | changed))
 
 
 def refused(kind: Kind, **changed: Any) -> set[Any]:
@@ -54,7 +53,7 @@ def test_the_least_of_a_message_is_taken_and_nothing_less(kind: Kind) -> None:
     for name in least:
         without = {other: value for other, value in least.items() if other != name}
         with pytest.raises(ValidationError) as caught:
-            parse(kind, orjson.dumps(without))
+            kind.model_validate_json(orjson.dumps(without))
         assert [error["loc"] for error in caught.value.errors()] == [(name,)]
 
 
@@ -67,7 +66,7 @@ def test_what_a_newer_one_adds_is_passed_over(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", LEAST)
 def test_what_is_no_message_is_refused(kind: Kind, body: bytes) -> None:
     with pytest.raises(ValidationError):
-        parse(kind, body)
+        kind.model_validate_json(body)
 
 
 BOUNDED: list[tuple[Kind, str, int, int]] = [
@@ -154,10 +153,10 @@ def test_an_instance_is_sixteen_hexadecimal_digits(instance: Any) -> None:
 def test_times_are_times(name: str, number: bytes) -> None:
     body = orjson.dumps(REPORT)[:-1] + b',"%b":%b}' % (name.encode(), number)
     with pytest.raises(ValidationError):
-        parse(Report, body)
+        Report.model_validate_json(body)
 
 
 @pytest.mark.parametrize("created", [b"-1", b"1" + b"0" * 30])
 def test_a_model_was_created_at_a_time(created: bytes) -> None:
     with pytest.raises(ValidationError):
-        parse(ModelOffered, b'{"id":"m","created":%b}' % created)
+        ModelOffered.model_validate_json(b'{"id":"m","created":%b}' % created)
