@@ -259,10 +259,12 @@ class Worker:
         for link in self.links:
             link.tunnels.downstream.end_all()
         await asyncio.sleep(0)
-        with contextlib.suppress(TimeoutError, StoreError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                await self.outbox.flush()
-                await asyncio.gather(*(link.deliver() for link in self.links))
+                with contextlib.suppress(StoreError):  # then they are delivered from memory
+                    await self.outbox.flush()
+                deliveries = (link.deliver() for link in self.links)
+                await asyncio.gather(*deliveries, return_exceptions=True)
 
     async def close(self) -> None:
         """Stop everything at once; call ``drain`` first."""

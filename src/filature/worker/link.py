@@ -164,15 +164,19 @@ class ProxyLink:
     # reports
 
     async def _deliver_now_and_again(self) -> None:
+        failing = False
         while True:
             await asyncio.sleep(DELIVER_S)
             try:
                 await self.deliver()
+                failing = False
             except StoreError as error:
-                log.warning("%s", error.message)
+                if not failing:
+                    log.warning("%s", error.message)
+                failing = True
 
     async def deliver(self) -> None:
-        """Send what is on disk, and forget what was taken. Raises StoreError."""
+        """Send what waits, and forget what was taken. Raises StoreError."""
         while len(self._outbox):
             waiting = await self._outbox.oldest(self.url)
             if waiting is None:
@@ -184,7 +188,7 @@ class ProxyLink:
                 verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
             except ValidationError:
                 return
-            gone = await self._outbox.forget(self.url, waiting, verdicts)
+            gone = self._outbox.forget(self.url, waiting, verdicts)
             if not waiting.more or not gone:
                 return
 
