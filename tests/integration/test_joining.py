@@ -11,6 +11,9 @@ from tests.integration.network import Fake, engine_of, network
 
 from filature.proxy.workers import LEASE_S
 from filature.wire import control
+from filature.wire.control import Welcome
+from filature.worker import lasting
+from filature.worker.link import ProxyLink
 from filature.worker.terms import LOOK_S, TERMS_FILE, Change, write_change
 
 HI = json_answer(completion("hi", 3, 2))
@@ -304,3 +307,22 @@ async def test_price_and_capacity_are_changed_while_the_worker_runs() -> None:
         (worker.settings.data_dir / TERMS_FILE).write_text("{")  # it stays as it is
         await asyncio.sleep(1.5 * LOOK_S)
         assert (worker.terms.coefficient, worker.terms.max_requests) == (2000, 1)
+
+
+async def test_a_link_that_ends_by_a_defect_is_said_and_begins_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = ProxyLink.tell
+    failed: list[str] = []
+
+    async def tell(link: ProxyLink) -> Welcome | None:
+        if not failed:
+            failed.append(link.url)
+            raise LookupError("a defect")
+        return await told(link)
+
+    monkeypatch.setattr(ProxyLink, "tell", tell)
+    monkeypatch.setattr(lasting, "BACKOFF_MAX_S", 0.0)
+    async with network(RawEngine(says(HI))) as net:
+        assert (await net.chain.ask(post(CHAT))).status == 200
+    assert f"the control of {failed[0]} ended unexpectedly" in caplog.text

@@ -32,6 +32,7 @@ from filature.telemetry.record import UsageRecord
 from filature.wire import control
 from filature.wire.control import ModelOffered, Standing
 from filature.wire.ticket import TICKET_HEADER
+from filature.worker.lasting import lasting
 from filature.worker.link import ProxyLink
 from filature.worker.outbox import Outbox
 from filature.worker.places import Places
@@ -187,10 +188,11 @@ class Worker:
         await self.outbox.open()
         forget_change(self.settings.data_dir)
         await self._show_metrics()
-        self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
-        self._tasks.append(loop.create_task(self._flush_outbox()))
-        self._tasks.append(loop.create_task(self._follow_terms()))
-        self._tasks.append(loop.create_task(self._join()))
+        kept = [lasting(f"engine {e.name}", partial(watch, e)) for e in self.engines.engines]
+        kept.append(lasting("the outbox", self._flush_outbox))
+        kept.append(lasting("the terms", self._follow_terms))
+        kept.append(self._join())
+        self._tasks = [loop.create_task(each) for each in kept]
 
     async def _show_metrics(self) -> None:
         address = self.settings.metrics_address

@@ -14,6 +14,7 @@ from filature.relay.fetch import FetchError, fetch
 from filature.relay.upstream import Origin, UpstreamPool
 from filature.wire import control
 from filature.wire.control import Accepted, Standing, Welcome
+from filature.worker.lasting import lasting
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.statements import StatementKeeper
@@ -69,10 +70,11 @@ class ProxyLink:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_joined())
-            tasks.create_task(self._keep_ready())
-            tasks.create_task(self._deliver_now_and_again())
+        await asyncio.gather(
+            lasting(f"the control of {self.url}", self._keep_joined),
+            lasting(f"the dialling of {self.url}", self._keep_ready),
+            lasting(f"the reporting to {self.url}", self._deliver_now_and_again),
+        )
 
     async def close(self) -> None:
         await self.tunnels.close()
