@@ -137,10 +137,13 @@ class ReportDesk:
             request, worker, amount, Nano(ticket.held), ticket.fee_bp, self._wall_ms()
         )
         done = (await ledger.run(late)).outcome
+        if done not in (LedgerOutcome.DONE, LedgerOutcome.EXISTS):
+            log.error("request %s could not be settled by its report: %s", report.id, done)
+            return str(done)
         record.prompt_cost = record.completion_cost = record.total_cost = 0  # not the client's
         ledger.note(row_of(record))
         await ledger.flush()
-        return "shortfall" if done in (LedgerOutcome.DONE, LedgerOutcome.EXISTS) else str(done)
+        return "shortfall"
 
     def _budget(self, ticket: Ticket) -> tuple[str, str] | None:
         if ticket.key_id is None:
