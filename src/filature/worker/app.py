@@ -213,16 +213,18 @@ class Worker:
         await asyncio.gather(*(link.run() for link in self.links))
 
     async def _flush_outbox(self) -> None:
-        failing = False
+        said = False
         while True:
             await asyncio.sleep(FLUSH_S)
             try:
                 await self.outbox.flush()
-                failing = False
             except StoreError as error:
-                if not failing:
+                if not said:
                     log.warning("%s", error.message)
-                failing = True
+                said = True
+            if said and not self.outbox.failing:
+                log.info("the outbox can be written to again")
+                said = False
 
     async def _follow_terms(self) -> None:
         """What the owner changes while the worker runs; a file that cannot be used changes nothing, and is told of."""

@@ -75,12 +75,13 @@ class Outbox:
         self._added = 0
         self._dealt: dict[str, int] = {}  # the last row for each proxy that was dealt with
         self._deleted: dict[str, int] = {}  # and the last that is deleted: not more than the former
-        self._failing = False  # whether the last write failed
         self._in_use = threading.Lock()  # the connection, which goes from thread to thread
         self._connection: sqlite3.Connection | None = None
         self._locked: BinaryIO | None = None
         self._count = 0  # with those that are not written yet
         self.dropped = 0
+        self.failing = False
+        """Whether the last write failed."""
 
     async def open(self) -> None:
         """Raises StoreError, also where another process has it."""
@@ -141,9 +142,9 @@ class Outbox:
             for proxy, since in self._fresh.items():
                 fresh.setdefault(proxy, deque()).extend(since)
             self._fresh = fresh
-            self._failing = True
+            self.failing = True
             raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
-        self._failing = False
+        self.failing = False
         deleted.update(dealt)
 
     async def oldest(self, proxy: str) -> Delivery | None:
@@ -153,13 +154,13 @@ class Outbox:
         try:
             found: Delivery = await self._in_thread(self._first, proxy, self._dealt.get(proxy, 0))
         except sqlite3.Error as error:
-            if not self._failing:
+            if not self.failing:
                 raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
         else:
             if found.number:
-                more = found.more or (self._failing and proxy in self._fresh)
+                more = found.more or (self.failing and proxy in self._fresh)
                 return found._replace(more=more)
-        return self._unwritten(proxy) if self._failing else None
+        return self._unwritten(proxy) if self.failing else None
 
     def _unwritten(self, proxy: str) -> Delivery | None:
         fresh = self._fresh.get(proxy)
@@ -212,6 +213,8 @@ class Outbox:
     # in a thread
 
     def _prepare(self) -> None:
+        self._path.touch()
+        self._path.chmod(0o600)  # and so are the files that the database puts beside it
         connection = self._connect()
         with _transaction(connection):
             connection.execute(_TABLE)
@@ -220,7 +223,6 @@ class Outbox:
                 for statement in _EARLIER:
                     connection.execute(statement)
         (self._count,) = connection.execute(_COUNT).fetchone()
-        self._path.chmod(0o600)
 
     def _connect(self) -> sqlite3.Connection:
         """Kept open: the last connection that closes writes the whole log back, and waits for the disk."""

@@ -102,6 +102,18 @@ def rename(path: Path, name: str, new: str) -> None:
         other.execute(f"ALTER TABLE {name} RENAME TO {new}")
 
 
+async def test_its_files_are_for_nobody_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        outbox.add(A, report(1))
+        await outbox.flush()
+        names = ("outbox.db", "outbox.db-wal", "outbox.db-shm")
+        assert modes(tmp_path / "worker") == dict.fromkeys(names, 0o600)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.glob("*.db*")}
+
+
 async def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     (tmp_path / "worker").write_text("")
     with pytest.raises(StoreError, match="outbox"):
