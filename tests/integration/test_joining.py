@@ -118,7 +118,15 @@ async def test_without_a_token_nobody_joins(path: str, auth: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, [], {"instance": "x"}, HELLO | {"capacity": 0}, HELLO | {"models": [{"id": ""}]}]
+    "body",
+    [
+        {},
+        [],
+        {"instance": "x"},
+        HELLO | {"capacity": 0},
+        HELLO | {"version": "\x1b[2J"},
+        HELLO | {"models": [{"id": ""}]},
+    ],
 )
 async def test_a_hello_that_makes_no_sense_is_named(body: Any) -> None:
     async with network() as net:
@@ -326,3 +334,31 @@ async def test_a_link_that_ends_by_a_defect_is_said_and_begins_anew(
     async with network(RawEngine(says(HI))) as net:
         assert (await net.chain.ask(post(CHAT))).status == 200
     assert f"the control of {failed[0]} ended unexpectedly" in caplog.text
+
+
+class OddlyNaming(RawEngine):
+    """An engine whose models say of themselves what cannot be."""
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return {"id": name, "created": -1, "max_model_len": 10**12}
+
+
+async def test_models_that_no_proxy_takes_are_left_out_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = OddlyNaming(says(HI), models=("m", "x" * 257, "\x1b[2J"))
+    async with network(engine) as net:
+        worker = net.workers["gpu0"]
+        assert [model.id for model in worker.standing().models] == ["m"]
+        assert (await net.chain.ask(post(CHAT))).status == 200
+    assert caplog.text.count("2 models cannot be offered") == 1
+
+
+async def test_no_more_models_are_offered_than_a_proxy_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "MODELS_MAX", 1)
+    async with network(RawEngine(says(HI), models=("m", "n"))) as net:
+        assert [model.id for model in net.workers["gpu0"].standing().models] == ["m"]
+        assert (await net.chain.ask(post(CHAT))).status == 200
+    assert "1 models cannot be offered: 'n'" in caplog.text

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
+
 from filature import __version__
 from filature.errors import StoreError
 from filature.relay.clock import CoarseClock
 from filature.relay.collector import tune_collector
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
-from filature.relay.engines import Engine, EngineAddress, EngineDirectory
+from filature.relay.engines import Engine, EngineAddress, EngineDirectory, ServedModel
 from filature.relay.plane import DataPlane, OpenStreams
 from filature.relay.routing import Router
 from filature.relay.varying_heads import VaryingHeads
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 FLUSH_S: Final = 0.1
 LAST_WORDS_S: Final = 5.0
 """At the end, to tell each proxy and to deliver what is left."""
+LEFT_OUT_SHOWN: Final = 8
+"""Names of models that are not offered, in the log."""
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +98,7 @@ class Worker:
         )
         self._places = Places(self.engines, self._waiting, self.terms)
         self.instance = secrets.token_hex(8)
+        self._left_out: list[str] = []
         self.outbox = Outbox(settings.data_dir / OUTBOX_FILE)
         self.links = [self._link(url, plane) for url in settings.proxies]
         self._tasks: list[asyncio.Task[None]] = []
@@ -149,28 +154,42 @@ class Worker:
         """The one taken, after ``start``; None: nothing listens."""
         return None if self._metrics_server is None else self._metrics_server.port
 
+    def _offer(self, name: str, model: ServedModel) -> ModelOffered:
+        """Raises ValidationError where no proxy would take it: it would refuse all others with it."""
+        return ModelOffered(
+            id=name,
+            context_length=model.context_length or self.settings.context_length,
+            created=model.created,
+            coefficient=self.terms.coefficient,
+            include_usage=model.abilities.include_usage,
+            continuous_usage=model.abilities.continuous_usage,
+        )
+
+    def _say_left_out(self, names: list[str]) -> None:
+        if names and names != self._left_out:
+            shown = ", ".join(repr(name[:64]) for name in names[:LEFT_OUT_SHOWN])
+            log.warning("%d models cannot be offered: %s", len(names), shown)
+        self._left_out = names
+
     def standing(self) -> Standing:
         """What is offered now."""
         offered: dict[str, ModelOffered] = {}
+        left_out: list[str] = []
         for engine in self.engines.engines:
             if not engine.reachable:
                 continue
             for name, model in engine.models.items():
-                offered.setdefault(
-                    name,
-                    ModelOffered.model_construct(
-                        id=name,
-                        context_length=model.context_length or self.settings.context_length,
-                        created=model.created,
-                        coefficient=self.terms.coefficient,
-                        include_usage=model.abilities.include_usage,
-                        continuous_usage=model.abilities.continuous_usage,
-                    ),
-                )
+                if name not in offered:
+                    try:
+                        offered[name] = self._offer(name, model)
+                    except ValidationError:
+                        left_out.append(name)
+        more = list(offered)[control.MODELS_MAX :]
+        self._say_left_out(left_out + more)
         return Standing.model_construct(
             instance=self.instance,
             version=__version__,
-            models=list(offered.values()),
+            models=list(offered.values())[: control.MODELS_MAX],
             capacity=self.terms.max_requests,
             running=min(self._places.running, control.CAPACITY_MAX),
             draining=self._places.draining,
