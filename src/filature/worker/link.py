@@ -109,6 +109,7 @@ class ProxyLink:
             if self.statements is not None:
                 self.statements.joined()
             log.info("joined %s as %s", self.url, welcome.worker)
+            self.tunnels.dial_now()
             if welcome.refused_models:
                 log.warning("%s does not take: %s", self.url, ", ".join(welcome.refused_models))
         self.joined = welcome.known
@@ -139,6 +140,7 @@ class ProxyLink:
         if self._refused:
             log.info("proxy %s answers again", self.url)
             self._refused = ""
+            self.tunnels.dial_now()
         return answer
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
