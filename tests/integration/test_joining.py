@@ -362,3 +362,24 @@ async def test_no_more_models_are_offered_than_a_proxy_takes(
         assert [model.id for model in net.workers["gpu0"].standing().models] == ["m"]
         assert (await net.chain.ask(post(CHAT))).status == 200
     assert "1 models cannot be offered: 'n'" in caplog.text
+
+
+async def test_two_deliveries_at_once_send_a_report_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filature.worker.link.DELIVER_S", 600.0)
+    sent: list[str] = []
+    posted = ProxyLink._post
+
+    async def post_counted(link: ProxyLink, path: str, body: str) -> bytes | None:
+        if path == control.REPORTS_PATH:
+            sent.append(body)
+        return await posted(link, path, body)
+
+    monkeypatch.setattr(ProxyLink, "_post", post_counted)
+    async with network(RawEngine(says(HI))) as net:
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        worker = net.workers["gpu0"]
+        await worker.outbox.flush()
+        (link,) = worker.links
+        await asyncio.gather(link.deliver(), link.deliver())
+        assert len(sent) == 1
+        assert len(worker.outbox) == 0

@@ -57,6 +57,7 @@ class ProxyLink:
         self._room = room
         self._seen: int | None = None
         self._refused = ""
+        self._delivering = asyncio.Lock()
         address, downstream = tunnels.address, tunnels.downstream
         origin = Origin(address.host, address.port, address.tls)
         self._pool = UpstreamPool(origin, downstream.clock, downstream.limits)
@@ -181,6 +182,10 @@ class ProxyLink:
 
     async def deliver(self) -> None:
         """Send what waits, and forget what was taken. Raises StoreError."""
+        async with self._delivering:  # what is on its way is not sent a second time
+            await self._deliver()
+
+    async def _deliver(self) -> None:
         while len(self._outbox):
             waiting = await self._outbox.oldest(self.url)
             if waiting is None:
