@@ -9,10 +9,13 @@ from tests.integration.harness import WAIT_S, Puppet, RawEngine, says
 from tests.integration.messages import CHAT, completion, cost, get, json_answer, post
 from tests.integration.network import Fake, engine_of, network
 
-from filature.proxy.workers import LEASE_S
+from filature.proxy.workers import HEARTBEAT_S, LEASE_S
+from filature.relay.fetch import fetch
+from filature.relay.upstream import UpstreamPool
 from filature.wire import control
 from filature.wire.control import Welcome
 from filature.worker import lasting
+from filature.worker import link as link_module
 from filature.worker.link import ProxyLink
 from filature.worker.terms import LOOK_S, TERMS_FILE, Change, write_change
 
@@ -369,10 +372,10 @@ async def test_two_deliveries_at_once_send_a_report_once(monkeypatch: pytest.Mon
     sent: list[str] = []
     posted = ProxyLink._post
 
-    async def post_counted(link: ProxyLink, path: str, body: str) -> bytes | None:
+    async def post_counted(link: ProxyLink, path: str, body: str, *more: float) -> bytes | None:
         if path == control.REPORTS_PATH:
             sent.append(body)
-        return await posted(link, path, body)
+        return await posted(link, path, body, *more)
 
     monkeypatch.setattr(ProxyLink, "_post", post_counted)
     async with network(RawEngine(says(HI))) as net:
@@ -383,3 +386,23 @@ async def test_two_deliveries_at_once_send_a_report_once(monkeypatch: pytest.Mon
         await asyncio.gather(link.deliver(), link.deliver())
         assert len(sent) == 1
         assert len(worker.outbox) == 0
+
+
+async def test_one_heartbeat_that_gets_lost_does_not_end_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def fetch_noted(
+        pool: UpstreamPool, request: bytes, *, timeout_s: float
+    ) -> tuple[int, bytes]:
+        if control.HEARTBEAT_PATH.encode() in request:
+            waits.append(timeout_s)
+        return await fetch(pool, request, timeout_s=timeout_s)
+
+    monkeypatch.setattr(link_module, "fetch", fetch_noted)
+    async with network(RawEngine(says(HI))) as net:
+        (link,) = net.workers["gpu0"].links
+        assert await link.tell() is not None
+    longest_pause_s = 2 * link_module.BACKOFF_S
+    assert HEARTBEAT_S + waits[0] + longest_pause_s < LEASE_S - 1

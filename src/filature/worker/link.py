@@ -22,6 +22,8 @@ from filature.worker.tunnels import Tunnels
 
 ANSWER_S: Final = 10.0
 """For the proxy to answer on its control routes."""
+TELL_S: Final = 5.0
+"""To a hello or a heartbeat: where one gets lost the next comes before the lease ends."""
 BACKOFF_S: Final = 0.5
 """After a proxy did not answer; doubled up to the next, and drawn at random below it."""
 BACKOFF_MAX_S: Final = 15.0
@@ -98,7 +100,7 @@ class ProxyLink:
     async def tell(self) -> Welcome | None:
         """Say how things stand; None: the proxy did not take it."""
         path = control.HEARTBEAT_PATH if self.joined else control.HELLO_PATH
-        answer = await self._post(path, self._stand().model_dump_json())
+        answer = await self._post(path, self._stand().model_dump_json(), TELL_S)
         if answer is None:
             return None
         try:
@@ -128,10 +130,10 @@ class ProxyLink:
             return None
         return answer if status == 200 else None
 
-    async def _post(self, path: str, body: str) -> bytes | None:
+    async def _post(self, path: str, body: str, timeout_s: float = ANSWER_S) -> bytes | None:
         """The answer's body; None where there is none that is good, which is said once."""
         try:
-            status, answer = await self._ask("POST", path, body.encode())
+            status, answer = await self._ask("POST", path, body.encode(), timeout_s)
         except FetchError as error:
             self._say_refused(str(error))
             return None
@@ -144,13 +146,15 @@ class ProxyLink:
             self.tunnels.dial_now()
         return answer
 
-    async def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def _ask(
+        self, method: str, path: str, body: bytes = b"", timeout_s: float = ANSWER_S
+    ) -> tuple[int, bytes]:
         """Status and body. Raises FetchError."""
         head = f"{method} {path} HTTP/1.1\r\n{self._header_lines}"
         if method == "POST":
             head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         request = head.encode("latin-1") + b"\r\n" + body
-        return await fetch(self._pool, request, timeout_s=ANSWER_S)
+        return await fetch(self._pool, request, timeout_s=timeout_s)
 
     def _say_refused(self, reason: str) -> None:
         if reason != self._refused:
