@@ -12,6 +12,7 @@ from tests.integration.test_http import client_tls
 
 from filature.relay import tls_listener
 from filature.relay.tls_listener import HANDSHAKES_PART, TlsListener
+from filature.worker.tunnels import READY_MAX
 
 CERTIFIED: dict[str, Any] = {"tls_cert": TLS / "cert.pem", "tls_key": TLS / "key.pem"}
 
@@ -34,7 +35,10 @@ async def served(c: Chain) -> None:
     assert (await client.answer()).status == 200
 
 
-async def test_the_oldest_handshake_gives_way_and_others_are_served() -> None:
+async def test_the_oldest_handshake_gives_way_and_others_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tls_listener, "HANDSHAKES_LEAST", 1)
     async with chain(connections_max=3 * HANDSHAKES_PART, head_s=60, **CERTIFIED) as c:
         silent = []
         for number in range(3):
@@ -108,3 +112,8 @@ async def test_a_port_that_is_taken_is_an_oserror() -> None:
     async with chain(**CERTIFIED) as c:
         with pytest.raises(OSError, match="in use"):
             await tls_listener._bound("127.0.0.1", c.proxy.port)
+
+
+async def test_a_worker_s_dials_are_no_flood() -> None:
+    async with chain(connections_max=READY_MAX, head_s=60, **CERTIFIED) as c:
+        assert listener_of(c).handshakes_max >= 2 * READY_MAX

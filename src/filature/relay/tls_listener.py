@@ -16,6 +16,8 @@ PAUSE_S: Final = 1.0
 """Without accepting, where the system lets this process open no more files."""
 HANDSHAKES_PART: Final = 8
 """So many-th of ``limits.connections_max`` may be in their handshake beside those that are connections already."""
+HANDSHAKES_LEAST: Final = 64
+"""Or so many, where that is more: a worker dials 32 connections at once."""
 _NO_MORE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -37,7 +39,8 @@ class TlsListener:
         self._context = context
         self._handshake_s = handshake_s
         self._on_full = on_full
-        self.handshakes_max = max(downstream.limits.connections_max // HANDSHAKES_PART, 1)
+        part = downstream.limits.connections_max // HANDSHAKES_PART
+        self.handshakes_max = max(part, HANDSHAKES_LEAST)
         self._handshakes: dict[asyncio.Task[None], socket.socket] = {}  # the oldest first
         self.sockets: Sequence[socket.socket] = ()
 
