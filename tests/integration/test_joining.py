@@ -9,8 +9,14 @@ from tests.integration.harness import WAIT_S, Puppet, RawEngine, says
 from tests.integration.messages import CHAT, completion, cost, get, json_answer, post
 from tests.integration.network import Fake, engine_of, network
 
-from filature.proxy.workers import LEASE_S
+from filature.proxy.workers import HEARTBEAT_S, LEASE_S
+from filature.relay.fetch import fetch
+from filature.relay.upstream import UpstreamPool
 from filature.wire import control
+from filature.wire.control import Welcome
+from filature.worker import lasting
+from filature.worker import link as link_module
+from filature.worker.link import ProxyLink
 from filature.worker.terms import LOOK_S, TERMS_FILE, Change, write_change
 
 HI = json_answer(completion("hi", 3, 2))
@@ -115,7 +121,15 @@ async def test_without_a_token_nobody_joins(path: str, auth: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, [], {"instance": "x"}, HELLO | {"capacity": 0}, HELLO | {"models": [{"id": ""}]}]
+    "body",
+    [
+        {},
+        [],
+        {"instance": "x"},
+        HELLO | {"capacity": 0},
+        HELLO | {"version": "\x1b[2J"},
+        HELLO | {"models": [{"id": ""}]},
+    ],
 )
 async def test_a_hello_that_makes_no_sense_is_named(body: Any) -> None:
     async with network() as net:
@@ -304,3 +318,91 @@ async def test_price_and_capacity_are_changed_while_the_worker_runs() -> None:
         (worker.settings.data_dir / TERMS_FILE).write_text("{")  # it stays as it is
         await asyncio.sleep(1.5 * LOOK_S)
         assert (worker.terms.coefficient, worker.terms.max_requests) == (2000, 1)
+
+
+async def test_a_link_that_ends_by_a_defect_is_said_and_begins_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = ProxyLink.tell
+    failed: list[str] = []
+
+    async def tell(link: ProxyLink) -> Welcome | None:
+        if not failed:
+            failed.append(link.url)
+            raise LookupError("a defect")
+        return await told(link)
+
+    monkeypatch.setattr(ProxyLink, "tell", tell)
+    monkeypatch.setattr(lasting, "BACKOFF_MAX_S", 0.0)
+    async with network(RawEngine(says(HI))) as net:
+        assert (await net.chain.ask(post(CHAT))).status == 200
+    assert f"the control of {failed[0]} ended unexpectedly" in caplog.text
+
+
+class OddlyNaming(RawEngine):
+    """An engine whose models say of themselves what cannot be."""
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return {"id": name, "created": -1, "max_model_len": 10**12}
+
+
+async def test_models_that_no_proxy_takes_are_left_out_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = OddlyNaming(says(HI), models=("m", "x" * 257, "\x1b[2J"))
+    async with network(engine) as net:
+        worker = net.workers["gpu0"]
+        assert [model.id for model in worker.standing().models] == ["m"]
+        assert (await net.chain.ask(post(CHAT))).status == 200
+    assert caplog.text.count("2 models cannot be offered") == 1
+
+
+async def test_no_more_models_are_offered_than_a_proxy_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "MODELS_MAX", 1)
+    async with network(RawEngine(says(HI), models=("m", "n"))) as net:
+        assert [model.id for model in net.workers["gpu0"].standing().models] == ["m"]
+        assert (await net.chain.ask(post(CHAT))).status == 200
+    assert "1 models cannot be offered: 'n'" in caplog.text
+
+
+async def test_two_deliveries_at_once_send_a_report_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filature.worker.link.DELIVER_S", 600.0)
+    sent: list[str] = []
+    posted = ProxyLink._post
+
+    async def post_counted(link: ProxyLink, path: str, body: str, *more: float) -> bytes | None:
+        if path == control.REPORTS_PATH:
+            sent.append(body)
+        return await posted(link, path, body, *more)
+
+    monkeypatch.setattr(ProxyLink, "_post", post_counted)
+    async with network(RawEngine(says(HI))) as net:
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        worker = net.workers["gpu0"]
+        await worker.outbox.flush()
+        (link,) = worker.links
+        await asyncio.gather(link.deliver(), link.deliver())
+        assert len(sent) == 1
+        assert len(worker.outbox) == 0
+
+
+async def test_one_heartbeat_that_gets_lost_does_not_end_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def fetch_noted(
+        pool: UpstreamPool, request: bytes, *, timeout_s: float
+    ) -> tuple[int, bytes]:
+        if control.HEARTBEAT_PATH.encode() in request:
+            waits.append(timeout_s)
+        return await fetch(pool, request, timeout_s=timeout_s)
+
+    monkeypatch.setattr(link_module, "fetch", fetch_noted)
+    async with network(RawEngine(says(HI))) as net:
+        (link,) = net.workers["gpu0"].links
+        assert await link.tell() is not None
+    longest_pause_s = 2 * link_module.BACKOFF_S
+    assert HEARTBEAT_S + waits[0] + longest_pause_s < LEASE_S - 1

@@ -454,7 +454,19 @@ async def test_a_worker_refuses_what_it_could_not_ask_its_engine_or_report(
         assert net.workers["gpu0"].engines.engines[0].running == 0
 
 
-def ticket_of(request_id: str, worker: str) -> bytes:
+async def test_a_worker_whose_clock_is_wrong_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with network(RawEngine(says(HI))) as net:
+        ticket = ticket_of("req_1", "gpu0", expires_ms=10**12).decode()  # in 2001
+        asked = post(CHAT, headers=f"x-filature-ticket: {ticket}\r\nx-request-id: req_1\r\n")
+        for _ in range(2):
+            told, answer = await fetch((await engine_of(net, "gpu0")).pool, asked, timeout_s=5)
+            assert (told, json.loads(answer)["error"]["code"]) == (403, "ticket_expired")
+    assert caplog.text.count("is this machine's clock right?") == 1
+
+
+def ticket_of(request_id: str, worker: str, expires_ms: int = 4 * 10**12) -> bytes:
     """As a worker reads it, which cannot tell who made it."""
     texts = [request_id, "client:alice", None, worker, "m", "chat", "boot"]
-    return issue([*texts, 1000, 1, 1, 1, 1, 1, 1, 0, 100, 100, 100, 4 * 10**12], bytes(32))
+    return issue([*texts, 1000, 1, 1, 1, 1, 1, 1, 0, 100, 100, 100, expires_ms], bytes(32))

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import pytest
-from tests.integration.harness import Answer, Puppet, RawEngine, chain, says
+from tests.integration.accounts import store_of
+from tests.integration.harness import WAIT_S, Answer, Puppet, RawEngine, chain, says
 from tests.integration.messages import (
     CHAT,
     DONE,
@@ -27,6 +28,7 @@ from tests.integration.messages import (
 from tests.integration.network import Fake, network
 
 from filature.store.idempotency import Claim, Idempotency
+from filature.telemetry.record import UsageRecord
 
 DEBUG = {"enable_debug": True}
 HI = json_answer(completion("hi", 3, 2))
@@ -75,6 +77,10 @@ async def test_a_whole_answer_through_a_worker_tells_all_four() -> None:
         record = await net.chain.usage(answer.request_id)
         timings = record["timings"]
         assert timings["ended_at"] == pytest.approx(timings["started_at"] + timings["total_s"])
+        assert timings["worker"] == {
+            "started_at": told["worker-start"],
+            "ended_at": told["worker-end"],
+        }
 
 
 async def test_a_stream_tells_its_starts_in_the_head_and_the_rest_in_the_last_event() -> None:
@@ -101,6 +107,17 @@ async def test_a_stream_tells_its_starts_in_the_head_and_the_rest_in_the_last_ev
         assert list(told["debug"]["worker"]) == ["start"]
         proxy = told["debug"]["proxy"]
         assert proxy["queue_s"] <= proxy["first_content_s"] <= proxy["total_s"]
+        request = head.partition(b"x-request-id: ")[2].partition(b"\r\n")[0].decode()
+        timings = (await net.chain.usage(request))["timings"]
+        assert timings["worker"]["started_at"] == told["debug"]["worker"]["start"]
+        async with asyncio.timeout(WAIT_S):
+            while len(net.workers["gpu0"].outbox):  # it reports once a second
+                await asyncio.sleep(0.01)
+        timings = (await net.chain.usage(request))["timings"]
+        assert timings["started_at"] <= timings["worker"]["ended_at"] <= time.time()
+        stored = await store_of(net.chain).usage.get(request)
+        assert stored is not None
+        assert UsageRecord.from_log(stored[1]).as_dict()["timings"] == timings
 
 
 async def test_who_did_not_ask_for_usage_gets_it_in_the_comment() -> None:

@@ -42,6 +42,7 @@ from filature.relay.open_files import connections_allowed
 from filature.relay.plane import DataPlane, OpenStreams
 from filature.relay.role import run
 from filature.relay.routing import Router
+from filature.relay.tls_listener import TlsListener
 from filature.relay.waiting import WaitingRoom
 from filature.store.data_dir import RunningProxy, admin_token, remove_note, write_note
 from filature.store.idempotency import Idempotency
@@ -110,7 +111,7 @@ class Proxy:
         self.store: Store | None = None  # from start() to close()
         self._downstream: Downstream | None = None
         self._clock.each_tick(self._each_tick)
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
         self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -240,16 +241,7 @@ class Proxy:
         await self._upkeep.begin()
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
         self._downstream.on_full = partial(self.metrics.limit_reached, "connections_max")
-        tls = _server_tls(settings.tls_cert, settings.tls_key)
-        self._server = await loop.create_server(
-            self._downstream,
-            settings.host,
-            settings.port,
-            ssl=tls,
-            ssl_handshake_timeout=settings.head_s if tls is not None else None,
-            backlog=BACKLOG,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listen(self._downstream)
         token = settings.admin_token
         secret = admin_token(settings.data_dir) if token is None else token.get_secret_value()
         self._admin = AdminServer(
@@ -268,6 +260,28 @@ class Proxy:
         self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
         self._tasks.append(loop.create_task(self._upkeep.run()))
         self._tasks.append(loop.create_task(statements.run()))
+
+    async def _listen(self, downstream: Downstream) -> None:
+        settings = self.settings
+        tls = _server_tls(settings.tls_cert, settings.tls_key)
+        server: asyncio.Server | TlsListener
+        if tls is None:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(
+                downstream, settings.host, settings.port, backlog=BACKLOG
+            )
+        else:
+            server = await TlsListener.open(
+                downstream,
+                settings.host,
+                settings.port,
+                context=tls,
+                handshake_s=settings.head_s,
+                backlog=BACKLOG,
+                on_full=partial(self.metrics.limit_reached, "handshakes_max"),
+            )
+        self._server = server
+        self.port = server.sockets[0].getsockname()[1]
 
     async def drain(self) -> None:
         """Take no new work, let running answers finish within the grace period, end the rest."""

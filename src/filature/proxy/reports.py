@@ -85,7 +85,19 @@ class ReportDesk:
         if not _agrees(told, record):
             model = self._store.prices.aliases.get(record.model, record.model)
             self._compare(token.worker, model, record, Report.model_validate(told))
+        if (
+            record.worker_started_at is not None
+            and record.worker_ended_at is None
+            and record.engine == token.worker
+        ):
+            self._note_end(record, Report.model_validate(told))
         return True
+
+    def _note_end(self, record: UsageRecord, report: Report) -> None:
+        """Of a stream whose times were asked for: the worker had not ended when it sent its headers."""
+        record.worker_ended_at = round(report.started_at + report.total_s, 6)
+        self._store.ledger.note(row_of(record))
+        record.line = b""  # it is logged already
 
     async def _judge(self, token: WorkerToken, report: Report) -> str | None:
         try:
@@ -137,10 +149,13 @@ class ReportDesk:
             request, worker, amount, Nano(ticket.held), ticket.fee_bp, self._wall_ms()
         )
         done = (await ledger.run(late)).outcome
+        if done not in (LedgerOutcome.DONE, LedgerOutcome.EXISTS):
+            log.error("request %s could not be settled by its report: %s", report.id, done)
+            return str(done)
         record.prompt_cost = record.completion_cost = record.total_cost = 0  # not the client's
         ledger.note(row_of(record))
         await ledger.flush()
-        return "shortfall" if done in (LedgerOutcome.DONE, LedgerOutcome.EXISTS) else str(done)
+        return "shortfall"
 
     def _budget(self, ticket: Ticket) -> tuple[str, str] | None:
         if ticket.key_id is None:

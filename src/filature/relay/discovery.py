@@ -17,6 +17,9 @@ RETRY_S: Final = 1.0
 REFRESH_S: Final = 20.0
 MODELS_MAX: Final = 1000
 """Of one engine; what it names beyond is left out."""
+CONTEXT_MAX: Final = 2**31
+"""Tokens: what says more of its context says nothing."""
+CREATED_MAX: Final = 2**53
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +95,8 @@ def _told_models(body: bytes) -> dict[str, ServedModel]:
         name = entry.get("id") if isinstance(entry, dict) else None
         if isinstance(name, str) and name and len(told) < MODELS_MAX:
             created = entry.get("created")
-            told[name] = ServedModel(
-                name, _context_length(entry), created if isinstance(created, int) else 0
-            )
+            is_time = isinstance(created, int) and 0 <= created <= CREATED_MAX
+            told[name] = ServedModel(name, _context_length(entry), created if is_time else 0)
     return told
 
 
@@ -102,7 +104,7 @@ def _context_length(entry: dict[str, Any]) -> int | None:
     meta = entry.get("meta")
     nested = meta.get("n_ctx") if isinstance(meta, dict) else None
     for value in (entry.get("max_model_len"), entry.get("context_length"), nested):
-        if isinstance(value, int) and value > 0:
+        if isinstance(value, int) and 0 < value <= CONTEXT_MAX:
             return value
     return None
 

@@ -43,11 +43,15 @@ class HopTimings:
     def forget_worker(self) -> None:
         """Another one is asked."""
         self._worker_start = self._worker_end = b""
+        self._record.worker_started_at = self._record.worker_ended_at = None
 
     def worker_said(self, headers: Mapping[bytes, bytes]) -> None:
         """The head of a worker's answer: its word, which nothing depends on."""
         self._worker_start = _time_in(headers, _WORKER_START)
         self._worker_end = _time_in(headers, _WORKER_END)
+        record = self._record
+        record.worker_started_at = float(self._worker_start) if self._worker_start else None
+        record.worker_ended_at = float(self._worker_end) if self._worker_end else None
 
     def header_lines(self, *, ended: bool) -> bytes:
         """``ended``: the answer is sent at once, so that its end is known."""

@@ -1,7 +1,7 @@
 """What is committed together: rows that wait for the writer, and who waits for the commit."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from filature.ledger.outcomes import Effects
 from filature.ledger.transfers import Transfer
@@ -57,6 +57,12 @@ class UsageRow:
             self.total_cost,
             self.line,
         )
+
+
+TRANSFER_COLUMNS: Final = (
+    "id, kind, debit, credit, amount, at_ms, fee, fee_bp, held, corrects, note"
+)
+"""In the order of ``transfer_values``."""
 
 
 def transfer_values(transfer: Transfer) -> tuple[Any, ...]:

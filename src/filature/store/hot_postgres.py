@@ -9,7 +9,8 @@ from typing import Any, Final
 import orjson
 
 from filature.ledger.accounts import kind_of
-from filature.store.batch import Batch, transfer_values
+from filature.ledger.transfers import Transfer
+from filature.store.batch import TRANSFER_COLUMNS, Batch, transfer_values
 
 _ROWS: Final = "jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS element (value, place)"
 
@@ -30,7 +31,7 @@ _ACCOUNTS: Final = (
     "ON CONFLICT (id) DO NOTHING"
 )
 _TRANSFERS: Final = (
-    "INSERT INTO transfers (id, kind, debit, credit, amount, at_ms, fee, fee_bp, held, corrects, note) "
+    f"INSERT INTO transfers ({TRANSFER_COLUMNS}) "
     f"SELECT {_cells(*[_TEXT] * 4, *[_NUMBER] * 5, _TEXT, _TEXT)} FROM {_ROWS} ORDER BY place"
 )
 _BALANCES: Final = (
@@ -49,7 +50,7 @@ _SPENDING: Final = (
     f"INSERT INTO key_spending (key_id, period, spent) SELECT {_cells(_TEXT, _TEXT, _NUMBER)} FROM {_ROWS} "
     "ON CONFLICT (key_id, period) DO UPDATE SET spent = key_spending.spent + excluded.spent"
 )
-_IS_STORED: Final = "SELECT 1 FROM transfers WHERE id = %s"
+_STORED: Final = f"SELECT {TRANSFER_COLUMNS} FROM transfers WHERE id = %s"
 
 
 class PostgresRows:
@@ -81,10 +82,10 @@ class PostgresRows:
                 driver.execute(statement, values)
         driver.commit()
 
-    def is_stored(self, driver: Any, transfer: str) -> bool:
-        found = driver.execute(_IS_STORED, (transfer,)).fetchone() is not None
+    def is_stored(self, driver: Any, transfer: Transfer) -> bool:
+        found = driver.execute(_STORED, (transfer.id,)).fetchone()
         driver.commit()
-        return found
+        return bool(found == transfer_values(transfer))
 
 
 def _json(rows: Sequence[Any]) -> tuple[str]:

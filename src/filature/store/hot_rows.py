@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from filature.ledger.transfers import Transfer
 from filature.store.batch import Batch
 from filature.store.hot_postgres import PostgresRows
 from filature.store.hot_sqlite import SqliteRows
@@ -23,8 +24,8 @@ class HotRows(Protocol):
     def write(self, driver: Any, work: Work) -> None:
         """All of it in one transaction. In the writer's thread."""
 
-    def is_stored(self, driver: Any, transfer: str) -> bool:
-        """Whether the transfer of that id is there."""
+    def is_stored(self, driver: Any, transfer: Transfer) -> bool:
+        """Whether this very transfer is there, not only one of that id."""
 
 
 def hot_rows(kind: Literal["sqlite", "postgresql"]) -> HotRows:

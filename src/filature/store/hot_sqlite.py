@@ -9,26 +9,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from filature.ledger.accounts import kind_of
-from filature.store.batch import Batch, transfer_values
+from filature.ledger.transfers import Transfer
+from filature.store.batch import TRANSFER_COLUMNS, Batch, transfer_values
 
 ROWS_MAX: Final = 32
 """In one statement; a larger batch takes several. For each number there is a statement, compiled when it is needed."""
 _CHANGED: Final = 3
 """Balances in one row: those that a transfer changes at most."""
 
-_TRANSFER: Final = [
-    "id",
-    "kind",
-    "debit",
-    "credit",
-    "amount",
-    "at_ms",
-    "fee",
-    "fee_bp",
-    "held",
-    "corrects",
-    "note",
-]
+_TRANSFER: Final = TRANSFER_COLUMNS.split(", ")
 _RECORD: Final = [
     "id",
     "account",
@@ -93,7 +82,7 @@ _ACCOUNT: Final = (
     "INSERT INTO ledger_accounts (id, kind, debits, credits, opened_ms) VALUES (?, ?, 0, 0, ?) "
     "ON CONFLICT (id) DO NOTHING"
 )
-_IS_STORED: Final = "SELECT 1 FROM transfers WHERE id = ?"
+_STORED: Final = f"SELECT {TRANSFER_COLUMNS} FROM transfers WHERE id = ?"
 
 
 def _statement(rows: int, *, full: bool) -> str:
@@ -133,8 +122,9 @@ class SqliteRows:
             driver.execute(statement, values)
         driver.commit()
 
-    def is_stored(self, driver: Any, transfer: str) -> bool:
-        return driver.execute(_IS_STORED, (transfer,)).fetchone() is not None
+    def is_stored(self, driver: Any, transfer: Transfer) -> bool:
+        found = driver.execute(_STORED, (transfer.id,)).fetchone()
+        return bool(found == transfer_values(transfer))
 
 
 def _rows_of(batch: Batch) -> list[tuple[str, Sequence[Any]]]:

@@ -225,7 +225,7 @@ class GroupWriter:
 
     def _is_stored(self, batch: Batch) -> bool:
         """Whether a commit happened of which that was not heard. What has no transfers may be written again."""
-        first = next(iter(batch.transfers), None)
+        first = next(iter(batch.transfers.values()), None)
         return first is not None and self._rows.is_stored(self._hot.driver_connection, first)
 
     def _connect(self) -> None:

@@ -64,6 +64,10 @@ class UsageRecord:
     """Of the model's price; 0: the settings'."""
     coefficient: int = 1000
     """Of the engine that answered, in thousandths."""
+    worker_started_at: float | None = None
+    """By the worker's word and clock, of a request that asked for its times; else None, and not told."""
+    worker_ended_at: float | None = None
+    """The same; of a stream, from when the worker reported it."""
     line: bytes = field(default=b"", init=False, repr=False, compare=False)
     """Its log line, between ``write_down`` and ``take_line``: the store and the log have the same."""
 
@@ -100,6 +104,8 @@ class UsageRecord:
         clamped: bool = False,
         tariff_version: int = 0,
         coefficient: int = 1000,
+        worker_started_at: float | None = None,
+        worker_ended_at: float | None = None,
     ) -> None:
         self.id = id
         self.client_request_id = client_request_id
@@ -131,6 +137,8 @@ class UsageRecord:
         self.clamped = clamped
         self.tariff_version = tariff_version
         self.coefficient = coefficient
+        self.worker_started_at = worker_started_at
+        self.worker_ended_at = worker_ended_at
         self.line = b""
 
     def as_dict(self) -> dict[str, Any]:
@@ -138,6 +146,18 @@ class UsageRecord:
 
         ``cost`` (credits, an exact decimal) is an ``orjson.Fragment``: no float touches an amount.
         """
+        timings: dict[str, Any] = {
+            "started_at": self.started_at,
+            "ended_at": round(self.started_at + self.total_s, 6),
+            "queue_s": self.queue_s,
+            "first_content_s": self.first_content_s,
+            "total_s": self.total_s,
+        }
+        if self.worker_started_at is not None:
+            timings["worker"] = {
+                "started_at": self.worker_started_at,
+                "ended_at": self.worker_ended_at,
+            }
         return {
             "id": self.id,
             "object": "usage_record",
@@ -160,13 +180,7 @@ class UsageRecord:
                 "total_cost": self.total_cost,
                 "cost": orjson.Fragment(credits_text(self.total_cost)),
             },
-            "timings": {
-                "started_at": self.started_at,
-                "ended_at": round(self.started_at + self.total_s, 6),
-                "queue_s": self.queue_s,
-                "first_content_s": self.first_content_s,
-                "total_s": self.total_s,
-            },
+            "timings": timings,
             "events": self.events,
             "unprocessed_bytes": self.unprocessed_bytes,
             "error_code": self.error_code,
@@ -192,7 +206,7 @@ class UsageRecord:
 
     def as_log_fields(self) -> dict[str, Any]:
         """The log line's: its kind, and all fields under their own names."""
-        return {
+        fields: dict[str, Any] = {
             "event": "request",
             "id": self.id,
             "client_request_id": self.client_request_id,
@@ -225,6 +239,10 @@ class UsageRecord:
             "tariff_version": self.tariff_version,
             "coefficient": self.coefficient,
         }
+        if self.worker_started_at is not None:
+            fields["worker_started_at"] = self.worker_started_at
+            fields["worker_ended_at"] = self.worker_ended_at
+        return fields
 
     @staticmethod
     def from_log(line: bytes | str) -> "UsageRecord":

@@ -30,8 +30,9 @@ COEFFICIENT_MAX: Final = 1_000_000
 _TOKENS_MAX: Final = 2**31
 
 Tokens = Annotated[int, Field(ge=0, le=_TOKENS_MAX)]
-Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^\P{C}*$")]
-"""Without control characters: it is logged."""
+_SHOWN: Final = r"^\P{C}*$"
+"""Without control characters: it is logged, and shown in an operator's terminal."""
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=_SHOWN)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -55,7 +56,7 @@ class Standing(_Message):
 
     instance: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     """Of its process: a new one begins anew."""
-    version: Annotated[str, Field(max_length=64)] = ""
+    version: Annotated[str, Field(max_length=64, pattern=_SHOWN)] = ""
     models: Annotated[list[ModelOffered], Field(max_length=MODELS_MAX)]
     capacity: Annotated[int, Field(ge=1, le=CAPACITY_MAX)]
     """Requests at once, over all proxies."""

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
+
 from filature import __version__
 from filature.errors import StoreError
 from filature.relay.clock import CoarseClock
 from filature.relay.discovery import watch
 from filature.relay.downstream import Downstream
-from filature.relay.engines import Engine, EngineAddress, EngineDirectory
+from filature.relay.engines import Engine, EngineAddress, EngineDirectory, ServedModel
 from filature.relay.plane import DataPlane, OpenStreams
 from filature.relay.role import run
 from filature.relay.routing import Router
@@ -31,6 +33,7 @@ from filature.telemetry.record import UsageRecord
 from filature.wire import control
 from filature.wire.control import ModelOffered, Standing
 from filature.wire.ticket import TICKET_HEADER
+from filature.worker.lasting import lasting
 from filature.worker.link import ProxyLink
 from filature.worker.outbox import Outbox
 from filature.worker.places import Places
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 FLUSH_S: Final = 0.1
 LAST_WORDS_S: Final = 5.0
 """At the end, to tell each proxy and to deliver what is left."""
+LEFT_OUT_SHOWN: Final = 8
+"""Names of models that are not offered, in the log."""
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +97,7 @@ class Worker:
         )
         self._places = Places(self.engines, self._waiting, self.terms)
         self.instance = secrets.token_hex(8)
+        self._left_out: list[str] = []
         self.outbox = Outbox(settings.data_dir / OUTBOX_FILE)
         self.links = [self._link(url, plane) for url in settings.proxies]
         self._tasks: list[asyncio.Task[None]] = []
@@ -147,28 +153,42 @@ class Worker:
         """The one taken, after ``start``; None: nothing listens."""
         return None if self._metrics_server is None else self._metrics_server.port
 
+    def _offer(self, name: str, model: ServedModel) -> ModelOffered:
+        """Raises ValidationError where no proxy would take it: it would refuse all others with it."""
+        return ModelOffered(
+            id=name,
+            context_length=model.context_length or self.settings.context_length,
+            created=model.created,
+            coefficient=self.terms.coefficient,
+            include_usage=model.abilities.include_usage,
+            continuous_usage=model.abilities.continuous_usage,
+        )
+
+    def _say_left_out(self, names: list[str]) -> None:
+        if names and names != self._left_out:
+            shown = ", ".join(repr(name[:64]) for name in names[:LEFT_OUT_SHOWN])
+            log.warning("%d models cannot be offered: %s", len(names), shown)
+        self._left_out = names
+
     def standing(self) -> Standing:
         """What is offered now."""
         offered: dict[str, ModelOffered] = {}
+        left_out: list[str] = []
         for engine in self.engines.engines:
             if not engine.reachable:
                 continue
             for name, model in engine.models.items():
-                offered.setdefault(
-                    name,
-                    ModelOffered.model_construct(
-                        id=name,
-                        context_length=model.context_length or self.settings.context_length,
-                        created=model.created,
-                        coefficient=self.terms.coefficient,
-                        include_usage=model.abilities.include_usage,
-                        continuous_usage=model.abilities.continuous_usage,
-                    ),
-                )
+                if name not in offered:
+                    try:
+                        offered[name] = self._offer(name, model)
+                    except ValidationError:
+                        left_out.append(name)
+        more = list(offered)[control.MODELS_MAX :]
+        self._say_left_out(left_out + more)
         return Standing.model_construct(
             instance=self.instance,
             version=__version__,
-            models=list(offered.values()),
+            models=list(offered.values())[: control.MODELS_MAX],
             capacity=self.terms.max_requests,
             running=min(self._places.running, control.CAPACITY_MAX),
             draining=self._places.draining,
@@ -186,10 +206,11 @@ class Worker:
         await self.outbox.open()
         forget_change(self.settings.data_dir)
         await self._show_metrics()
-        self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
-        self._tasks.append(loop.create_task(self._flush_outbox()))
-        self._tasks.append(loop.create_task(self._follow_terms()))
-        self._tasks.append(loop.create_task(self._join()))
+        kept = [lasting(f"engine {e.name}", partial(watch, e)) for e in self.engines.engines]
+        kept.append(lasting("the outbox", self._flush_outbox))
+        kept.append(lasting("the terms", self._follow_terms))
+        kept.append(self._join())
+        self._tasks = [loop.create_task(each) for each in kept]
 
     async def _show_metrics(self) -> None:
         address = self.settings.metrics_address
@@ -210,16 +231,18 @@ class Worker:
         await asyncio.gather(*(link.run() for link in self.links))
 
     async def _flush_outbox(self) -> None:
-        failing = False
+        said = False
         while True:
             await asyncio.sleep(FLUSH_S)
             try:
                 await self.outbox.flush()
-                failing = False
             except StoreError as error:
-                if not failing:
+                if not said:
                     log.warning("%s", error.message)
-                failing = True
+                said = True
+            if said and not self.outbox.failing:
+                log.info("the outbox can be written to again")
+                said = False
 
     async def _follow_terms(self) -> None:
         """What the owner changes while the worker runs; a file that cannot be used changes nothing, and is told of."""
@@ -258,10 +281,12 @@ class Worker:
         for link in self.links:
             link.tunnels.downstream.end_all()
         await asyncio.sleep(0)
-        with contextlib.suppress(TimeoutError, StoreError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                await self.outbox.flush()
-                await asyncio.gather(*(link.deliver() for link in self.links))
+                with contextlib.suppress(StoreError):  # then they are delivered from memory
+                    await self.outbox.flush()
+                deliveries = (link.deliver() for link in self.links)
+                await asyncio.gather(*deliveries, return_exceptions=True)
 
     async def close(self) -> None:
         """Stop everything at once; call ``drain`` first."""

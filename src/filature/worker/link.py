@@ -14,6 +14,7 @@ from filature.relay.dialing import DialingPool, Origin
 from filature.relay.fetch import FetchError, fetch
 from filature.wire import control
 from filature.wire.control import Accepted, Standing, Welcome
+from filature.worker.lasting import lasting
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.statements import StatementKeeper
@@ -21,6 +22,8 @@ from filature.worker.tunnels import Tunnels
 
 ANSWER_S: Final = 10.0
 """For the proxy to answer on its control routes."""
+TELL_S: Final = 5.0
+"""To a hello or a heartbeat: where one gets lost the next comes before the lease ends."""
 BACKOFF_S: Final = 0.5
 """After a proxy did not answer; doubled up to the next, and drawn at random below it."""
 BACKOFF_MAX_S: Final = 15.0
@@ -56,6 +59,7 @@ class ProxyLink:
         self._room = room
         self._seen: int | None = None
         self._refused = ""
+        self._delivering = asyncio.Lock()
         address, downstream = tunnels.address, tunnels.downstream
         origin = Origin(address.host, address.port, address.tls)
         self._pool = DialingPool(origin, downstream.clock, downstream.limits)
@@ -69,10 +73,11 @@ class ProxyLink:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_joined())
-            tasks.create_task(self._keep_ready())
-            tasks.create_task(self._deliver_now_and_again())
+        await asyncio.gather(
+            lasting(f"the control of {self.url}", self._keep_joined),
+            lasting(f"the dialling of {self.url}", self._keep_ready),
+            lasting(f"the reporting to {self.url}", self._deliver_now_and_again),
+        )
 
     async def close(self) -> None:
         await self.tunnels.close()
@@ -95,7 +100,7 @@ class ProxyLink:
     async def tell(self) -> Welcome | None:
         """Say how things stand; None: the proxy did not take it."""
         path = control.HEARTBEAT_PATH if self.joined else control.HELLO_PATH
-        answer = await self._post(path, self._stand().model_dump_json())
+        answer = await self._post(path, self._stand().model_dump_json(), TELL_S)
         if answer is None:
             return None
         try:
@@ -107,6 +112,7 @@ class ProxyLink:
             if self.statements is not None:
                 self.statements.joined()
             log.info("joined %s as %s", self.url, welcome.worker)
+            self.tunnels.dial_now()
             if welcome.refused_models:
                 log.warning("%s does not take: %s", self.url, ", ".join(welcome.refused_models))
         self.joined = welcome.known
@@ -124,10 +130,10 @@ class ProxyLink:
             return None
         return answer if status == 200 else None
 
-    async def _post(self, path: str, body: str) -> bytes | None:
+    async def _post(self, path: str, body: str, timeout_s: float = ANSWER_S) -> bytes | None:
         """The answer's body; None where there is none that is good, which is said once."""
         try:
-            status, answer = await self._ask("POST", path, body.encode())
+            status, answer = await self._ask("POST", path, body.encode(), timeout_s)
         except FetchError as error:
             self._say_refused(str(error))
             return None
@@ -137,15 +143,18 @@ class ProxyLink:
         if self._refused:
             log.info("proxy %s answers again", self.url)
             self._refused = ""
+            self.tunnels.dial_now()
         return answer
 
-    async def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def _ask(
+        self, method: str, path: str, body: bytes = b"", timeout_s: float = ANSWER_S
+    ) -> tuple[int, bytes]:
         """Status and body. Raises FetchError."""
         head = f"{method} {path} HTTP/1.1\r\n{self._header_lines}"
         if method == "POST":
             head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         request = head.encode("latin-1") + b"\r\n" + body
-        return await fetch(self._pool, request, timeout_s=ANSWER_S)
+        return await fetch(self._pool, request, timeout_s=timeout_s)
 
     def _say_refused(self, reason: str) -> None:
         if reason != self._refused:
@@ -164,15 +173,23 @@ class ProxyLink:
     # reports
 
     async def _deliver_now_and_again(self) -> None:
+        failing = False
         while True:
             await asyncio.sleep(DELIVER_S)
             try:
                 await self.deliver()
+                failing = False
             except StoreError as error:
-                log.warning("%s", error.message)
+                if not failing:
+                    log.warning("%s", error.message)
+                failing = True
 
     async def deliver(self) -> None:
-        """Send what is on disk, and forget what was taken. Raises StoreError."""
+        """Send what waits, and forget what was taken. Raises StoreError."""
+        async with self._delivering:  # what is on its way is not sent a second time
+            await self._deliver()
+
+    async def _deliver(self) -> None:
         while len(self._outbox):
             waiting = await self._outbox.oldest(self.url)
             if waiting is None:
@@ -184,7 +201,7 @@ class ProxyLink:
                 verdicts: dict[str, Any] = Accepted.model_validate_json(answer).verdicts
             except ValidationError:
                 return
-            gone = await self._outbox.forget(self.url, waiting, verdicts)
+            gone = self._outbox.forget(self.url, waiting, verdicts)
             if not waiting.more or not gone:
                 return
 

@@ -1,4 +1,7 @@
-"""Reports that no proxy has acknowledged yet, on disk: they survive the worker. What a report says is not read here."""
+"""Reports that no proxy has acknowledged yet, on disk: they survive the worker. What a report says is not read here.
+
+While the disk cannot be written to they are delivered from memory; what was dealt with is deleted once it can.
+"""
 
 import asyncio
 import contextlib
@@ -6,7 +9,9 @@ import fcntl
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -34,24 +39,28 @@ _EARLIER: Final = (
 _HAS_EARLIER: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'reports'"
 _COUNT: Final = "SELECT coalesce(sum(number), 0) FROM report_batches"
 _INSERT: Final = "INSERT INTO report_batches (proxy, number, lines) VALUES (?, ?, ?)"
-_OLDEST: Final = "SELECT seq, number, lines FROM report_batches WHERE proxy = ? ORDER BY seq"
-_UP_TO: Final = "SELECT seq, lines FROM report_batches WHERE seq <= ? AND proxy = ?"
-_COUNT_UP_TO: Final = f"{_COUNT} WHERE seq <= ? AND proxy = ?"
-_FORGET: Final = "DELETE FROM report_batches WHERE seq <= ? AND proxy = ?"
-_FORGET_ONE: Final = "DELETE FROM report_batches WHERE seq = ?"
-_CUT: Final = "UPDATE report_batches SET number = ?, lines = ? WHERE seq = ?"
+_OLDEST: Final = (
+    "SELECT seq, number, lines FROM report_batches WHERE proxy = ? AND seq > ? ORDER BY seq"
+)
+_FORGET: Final = "DELETE FROM report_batches WHERE proxy = ? AND seq <= ?"
 
 
 class Delivery(NamedTuple):
-    """The oldest reports for a proxy: how many, the last row's place, and all of them as JSON, parted by commas.
+    """The oldest reports for a proxy: how many, and all of them as JSON, parted by commas.
 
-    ``more``: whether others wait behind them.
+    ``more``: whether others wait behind them. Those that are written are in the rows behind ``after``, up to ``last``;
+    of those that are not, ``after`` is None and ``last`` the number of the last one.
     """
 
     number: int
-    last: int
     lines: str
     more: bool
+    after: int | None
+    last: int
+
+
+_Fresh = dict[str, deque[tuple[int, str]]]
+"""By proxy: the number of each report, and its JSON."""
 
 
 class Outbox:
@@ -62,12 +71,17 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fresh: list[tuple[str, str]] = []
+        self._fresh: _Fresh = {}
+        self._added = 0
+        self._dealt: dict[str, int] = {}  # the last row for each proxy that was dealt with
+        self._deleted: dict[str, int] = {}  # and the last that is deleted: not more than the former
         self._in_use = threading.Lock()  # the connection, which goes from thread to thread
         self._connection: sqlite3.Connection | None = None
         self._locked: BinaryIO | None = None
         self._count = 0  # with those that are not written yet
         self.dropped = 0
+        self.failing = False
+        """Whether the last write failed."""
 
     async def open(self) -> None:
         """Raises StoreError, also where another process has it."""
@@ -106,38 +120,86 @@ class Outbox:
             self.dropped += 1
             return
         self._count += 1
-        self._fresh.append((proxy, line))
+        self._keep(proxy, line)
+
+    def _keep(self, proxy: str, line: str) -> None:
+        self._added += 1
+        self._fresh.setdefault(proxy, deque()).append((self._added, line))
 
     async def flush(self) -> None:
-        """Write what was added since. Raises StoreError; then it is kept, and written at the next call."""
-        if not self._fresh:
+        """Write what was added since, delete what was dealt with.
+
+        Raises StoreError; then both are kept, for the next call.
+        """
+        deleted = self._deleted
+        dealt = {each: at for each, at in self._dealt.items() if at > deleted.get(each, 0)}
+        if not self._fresh and not dealt:
             return
-        fresh, self._fresh = self._fresh, []
+        fresh, self._fresh = self._fresh, {}
         try:
-            await self._in_thread(self._insert, fresh)
+            await self._in_thread(self._write, fresh, dealt)
         except sqlite3.Error as error:
-            self._fresh = fresh + self._fresh
+            for proxy, since in self._fresh.items():
+                fresh.setdefault(proxy, deque()).extend(since)
+            self._fresh = fresh
+            self.failing = True
             raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
+        self.failing = False
+        deleted.update(dealt)
 
     async def oldest(self, proxy: str) -> Delivery | None:
-        """The next to deliver to a proxy. Raises StoreError."""
+        """The next to deliver to a proxy: of the rows; where there are none, and none can be written, of those in
+        memory. Raises StoreError.
+        """
         try:
-            found: Delivery = await self._in_thread(self._first, proxy)
+            found: Delivery = await self._in_thread(self._first, proxy, self._dealt.get(proxy, 0))
         except sqlite3.Error as error:
-            raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
-        return found if found.number else None
+            if not self.failing:
+                raise StoreError(f"The outbox {self._path} cannot be read: {error}") from None
+        else:
+            if found.number:
+                more = found.more or (self.failing and proxy in self._fresh)
+                return found._replace(more=more)
+        return self._unwritten(proxy) if self.failing else None
 
-    async def forget(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
-        """Those of a delivery that have ``ids`` were dealt with; how many they are. Raises StoreError."""
-        try:
-            if len(ids) < delivery.number:
-                gone: int = await self._in_thread(self._cut, proxy, delivery.last, ids)
-            else:
-                gone = await self._in_thread(self._delete, proxy, delivery.last)
-        except sqlite3.Error as error:
-            raise StoreError(f"The outbox {self._path} cannot be written to: {error}") from None
+    def _unwritten(self, proxy: str) -> Delivery | None:
+        fresh = self._fresh.get(proxy)
+        if not fresh:
+            return None
+        some = list(islice(fresh, REPORTS_MAX))
+        lines = ",".join(line for _, line in some)
+        return Delivery(len(some), lines, len(fresh) > len(some), None, some[-1][0])
+
+    def forget(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
+        """Those of a delivery that have ``ids`` were dealt with; how many they are.
+
+        What is left of rows goes behind all others; what was written since it was taken from memory stays.
+        """
+        forget = self._forget_fresh if delivery.after is None else self._forget_rows
+        gone = forget(proxy, delivery, ids)
         self._count -= gone
         return gone
+
+    def _forget_rows(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
+        if self._dealt.get(proxy, 0) != delivery.after:
+            return 0  # it was delivered twice, and this is the later answer
+        left = _left(delivery.lines, ids) if len(ids) < delivery.number else []
+        if len(left) < delivery.number:
+            self._dealt[proxy] = delivery.last
+            for line in left:
+                self._keep(proxy, line)
+        return delivery.number - len(left)
+
+    def _forget_fresh(self, proxy: str, delivery: Delivery, ids: Collection[str]) -> int:
+        fresh = self._fresh.get(proxy, deque())
+        delivered: list[tuple[int, str]] = []
+        while fresh and fresh[0][0] <= delivery.last:
+            delivered.append(fresh.popleft())
+        left = [each for each in delivered if _left(each[1], ids)]
+        fresh.extendleft(reversed(left))
+        if not fresh:
+            self._fresh.pop(proxy, None)
+        return len(delivered) - len(left)
 
     async def _in_thread(self, function: Callable[..., Any], *values: object) -> Any:
         """What was begun is done before anything else, also when nobody waits for it any more."""
@@ -151,6 +213,8 @@ class Outbox:
     # in a thread
 
     def _prepare(self) -> None:
+        self._path.touch()
+        self._path.chmod(0o600)  # and so are the files that the database puts beside it
         connection = self._connect()
         with _transaction(connection):
             connection.execute(_TABLE)
@@ -159,7 +223,6 @@ class Outbox:
                 for statement in _EARLIER:
                     connection.execute(statement)
         (self._count,) = connection.execute(_COUNT).fetchone()
-        self._path.chmod(0o600)
 
     def _connect(self) -> sqlite3.Connection:
         """Kept open: the last connection that closes writes the whole log back, and waits for the disk."""
@@ -179,21 +242,21 @@ class Outbox:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _insert(self, fresh: list[tuple[str, str]]) -> None:
-        by_proxy: dict[str, list[str]] = {}
-        for proxy, line in fresh:
-            by_proxy.setdefault(proxy, []).append(line)
+    def _write(self, fresh: _Fresh, dealt: Mapping[str, int]) -> None:
         with self._guarded() as connection, _transaction(connection):
-            for proxy, lines in by_proxy.items():
+            for place in dealt.items():
+                connection.execute(_FORGET, place)
+            for proxy, reports in fresh.items():
+                lines = [line for _, line in reports]
                 for start in range(0, len(lines), REPORTS_MAX):
                     some = lines[start : start + REPORTS_MAX]
                     connection.execute(_INSERT, (proxy, len(some), ",".join(some)))
 
-    def _first(self, proxy: str) -> Delivery:
-        number, last, more = 0, 0, False
+    def _first(self, proxy: str, after: int) -> Delivery:
+        number, last, more = 0, after, False
         found: list[str] = []
         with self._guarded() as connection:
-            rows = connection.execute(_OLDEST, (proxy,))
+            rows = connection.execute(_OLDEST, (proxy, after))
             for seq, each, lines in rows:
                 more = number + each > REPORTS_MAX
                 if more:
@@ -201,28 +264,7 @@ class Outbox:
                 number, last = number + each, seq
                 found.append(lines)
             rows.close()
-        return Delivery(number, last, ",".join(found), more)
-
-    def _cut(self, proxy: str, last: int, ids: Collection[str]) -> int:
-        """Take some out of the rows of a delivery; how many they are."""
-        gone = 0
-        with self._guarded() as connection, _transaction(connection):
-            for seq, lines in connection.execute(_UP_TO, (last, proxy)).fetchall():
-                reports = json.loads(f"[{lines}]")
-                left = [json.dumps(each) for each in reports if each["id"] not in ids]
-                gone += len(reports) - len(left)
-                if left:
-                    connection.execute(_CUT, (len(left), ",".join(left), seq))
-                else:
-                    connection.execute(_FORGET_ONE, (seq,))
-        return gone
-
-    def _delete(self, proxy: str, last: int) -> int:
-        """All of a delivery; how many are left of it."""
-        with self._guarded() as connection, _transaction(connection):
-            (gone,) = connection.execute(_COUNT_UP_TO, (last, proxy)).fetchone()
-            connection.execute(_FORGET, (last, proxy))
-        return int(gone)
+        return Delivery(number, ",".join(found), more, after, last)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:
@@ -240,3 +282,9 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     yield
     connection.execute("COMMIT")
+
+
+def _left(lines: str, ids: Collection[str]) -> list[str]:
+    """Those of some reports that have none of ``ids``."""
+    reports = json.loads(f"[{lines}]")
+    return [json.dumps(each) for each in reports if each["id"] not in ids]

@@ -1,6 +1,7 @@
 """What a worker answers down the connections that it dialled, by its own engines: requests with a ticket, and questions
 of how many tokens a prompt is (``counting.py``)."""
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Final
@@ -41,6 +42,8 @@ CLOCKS_DIFFER_MS: Final = 300_000
 """Which a ticket's time is not held against."""
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 
+log = logging.getLogger(__name__)
+
 
 class WorkerService:
     """See ``relay.downstream.Service``. One for each proxy; ``report`` takes what was metered for it.
@@ -64,6 +67,7 @@ class WorkerService:
         self._counting = Counting(engines, limits)
         # by when the latest answer on each is to begin, in that order; exchanges are not kept alive for it
         self._unannounced: dict[DownstreamConnection, float] = {}
+        self._said_expired = False
         self.name = ""
         self.allowance: Allowance | None = None
         """What it takes that workers do not take as a rule."""
@@ -162,6 +166,11 @@ class WorkerService:
         if not _REQUEST_ID.fullmatch(request_id):
             raise PermissionDenied("The request's id cannot be used.", code="ticket_invalid")
         if ticket.expires_ms + CLOCKS_DIFFER_MS < self._plane.wall() * 1000:
+            if not self._said_expired:
+                self._said_expired = True
+                log.warning(
+                    "a request's ticket has expired already: is this machine's clock right?"
+                )
             raise PermissionDenied("The ticket has expired.", code="ticket_expired")
         if ticket.coefficient < self.coefficient:
             raise PermissionDenied("The ticket promises less than is asked.", code="ticket_invalid")

@@ -17,6 +17,7 @@ OUTBOX_FILE: Final = "outbox.db"
 TUNNEL_IDLE_S: Final = 1800.0
 """After which an unused connection is replaced; proxies wait longer."""
 PORT_MAX: Final = 65535
+TOKEN: Final = re.compile(r"[!-~]+")
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})"
 )
@@ -98,10 +99,18 @@ class WorkerSettings(BaseSettings):
         if not value:
             raise ValueError("a worker needs a proxy")
         for url in value:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+            if not _is_origin(url):
                 raise ValueError(f"write a proxy as https://host or http://host:port; not {url!r}")
-        return [url.rstrip("/") for url in value]
+        return list(dict.fromkeys(url.rstrip("/") for url in value))
+
+    @field_validator("token")
+    @classmethod
+    def _sendable(cls, value: SecretStr) -> SecretStr:
+        """As it may stand in a header; what comes from a file ends in a line end."""
+        token = value.get_secret_value().strip()
+        if TOKEN.fullmatch(token) is None:
+            raise ValueError("a token is letters, digits and signs without spaces")
+        return SecretStr(token)
 
     @field_validator("engines")
     @classmethod
@@ -132,6 +141,21 @@ class WorkerSettings(BaseSettings):
             request_s=self.request_s,
             drain_s=self.drain_s,
         )
+
+
+def _is_origin(url: str) -> bool:
+    """Whether it is no more than a scheme, a host and a port, as far as they are looked at here."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and port != 0
+        and not parts.path.strip("/")
+    )
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -66,6 +66,7 @@ class StatementKeeper:
         except StatementError as error:
             self._say(f"its earnings statement is not kept: {error}")
         except (OSError, ValueError) as error:
+            self._last = ""  # the disk may have room for it at the next heartbeat
             self._say(f"its earnings statement cannot be kept: {error}")
 
     async def _compare(self, told: bytes | None) -> None:
@@ -141,11 +142,15 @@ def write_file(path: Path, text: str) -> None:
     """All of it or nothing, for this user only. Raises OSError."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    part.replace(path)
+    try:
+        with os.fdopen(file, "w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _pin(path: Path, url: str, keys: list[ProxyKey]) -> None:

@@ -87,6 +87,11 @@ class Tunnels:
             self._dials.add(task)
             task.add_done_callback(self._dials.discard)
 
+    def dial_now(self) -> None:
+        """The proxy is there again: what failed before is not held against it."""
+        self._failures = 0
+        self._not_before = 0.0
+
     async def close(self) -> None:
         for task in tuple(self._dials):
             task.cancel()
@@ -109,13 +114,20 @@ class Tunnels:
                     transport.abort()
                     raise
         except (OSError, TimeoutError, DialFailed) as error:
-            if not self._failures:
-                log.warning("no tunnel to %s: %s", address.url, str(error) or "no answer in time")
-            pause = min(BACKOFF_S * 2 ** min(self._failures, 8), BACKOFF_MAX_S)
-            self._failures += 1
-            self._not_before = loop.time() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            self._failed(str(error) or "no answer in time")
         else:
             self._failures = 0
+
+    def _failed(self, reason: str) -> None:
+        """Of dials that were made together the first counts."""
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            return
+        if not self._failures:
+            log.warning("no tunnel to %s: %s", self.address.url, reason)
+        pause = min(BACKOFF_S * 2 ** min(self._failures, 8), BACKOFF_MAX_S)
+        self._failures += 1
+        self._not_before = now + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
 
 class _Handshake(asyncio.Protocol):

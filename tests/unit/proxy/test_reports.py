@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from filature.answer.pricing import Tariff
 from filature.ledger.accounts import client_account, worker_account
-from filature.ledger.commands import OpenAccount, Refund, TopUp
+from filature.ledger.commands import ChargeLate, OpenAccount, Refund, TopUp
+from filature.ledger.outcomes import Outcome as LedgerOutcome
 from filature.proxy.grants import row_of
 from filature.proxy.reports import GRACE_MS, ReportDesk
 from filature.proxy.tickets import TicketOffice
@@ -243,3 +244,13 @@ async def test_what_is_known_is_compared_where_it_says_something_else(desk: Desk
 async def test_what_is_no_report_is_refused(desk: Desk, told: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         await desk.desk.take(TOKEN, [told])
+
+
+async def test_a_late_charge_of_another_amount_is_left_as_it_is(desk: Desk) -> None:
+    ledger = desk.store.ledger
+    await ledger.run(OpenAccount(worker_account("gpu")))
+    late = ChargeLate(HoldId("r"), worker_account("gpu"), Nano(7), Nano(HELD), 1000, NOW_MS)
+    assert (await ledger.run(late)).outcome is LedgerOutcome.DONE
+    assert await desk.says("r") == "conflict"
+    assert await desk.store.usage.get("r") is None, "no record says what was not charged"
+    assert desk.balance(AccountId("shortfall")) == -7

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from filature.ledger.accounts import client_account, worker_account
 from filature.ledger.commands import Correct, OpenAccount, Refund, TopUp
 from filature.ledger.invariants import check_ledger
 from filature.ledger.outcomes import Outcome
-from filature.store.batch import UsageRow
+from filature.store.batch import TRANSFER_COLUMNS, Batch, UsageRow
 from filature.store.ledger_rows import read_accounts, read_transfers
 from filature.store.store import Store
 from filature.units import HoldId, Nano, TransferId
@@ -177,6 +178,74 @@ class TestOneWriter:
             )
         with pytest.raises(StoreError, match="newer than this program"):
             await Store.open(url)
+
+
+class Unheard:
+    """Rows whose next commit succeeds, and is told as an error."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+        self.failed = 0
+
+    def write(self, driver: Any, work: Any) -> None:
+        self._rows.write(driver, work)
+        if not self.failed:
+            self.failed += 1
+            raise ConnectionError("the answer was lost")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+
+class TestRetries:
+    async def test_a_commit_of_which_nothing_was_heard_is_not_written_again(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("filature.store.writer.RETRY_S", 0.01)
+        async with opened(url) as store:
+            await rich(store)
+            unheard: Any = Unheard(store.writer._rows)
+            store.writer._rows = unheard
+            store.ledger.hold(HoldId("r"), ALICE, Nano(500), 1000, LATER_MS)
+            store.ledger.settle(HoldId("r"), WORKER, Nano(300), row("r", 300), None)
+            await store.ledger.flush()
+            assert unheard.failed
+            await sound(store)
+
+    async def test_another_transfer_of_the_same_id_is_not_taken_for_the_charge(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("filature.store.writer.RETRY_S", 0.01)
+        async with opened(url) as store:
+            await rich(store)
+            others = ", ".join(TRANSFER_COLUMNS.split(", ")[1:])
+            await store.writer.call(
+                lambda c: c.exec_driver_sql(
+                    f"INSERT INTO transfers ({TRANSFER_COLUMNS}) SELECT 'r', {others} FROM transfers"
+                )
+            )
+            told: list[str] = []
+            store.ledger.hold(HoldId("r"), ALICE, Nano(500), 1000, LATER_MS)
+            committed = partial(told.append, "r")
+            store.ledger.settle(HoldId("r"), WORKER, Nano(300), row("r", 300), committed)
+            retried = 0
+            again = store.writer._again
+
+            def counted(batch: Batch) -> None:
+                nonlocal retried
+                retried += 1
+                again(batch)
+
+            monkeypatch.setattr(store.writer, "_again", counted)
+            while retried < 3:
+                await asyncio.sleep(0.001)
+                assert not told, "nothing of it is stored"
+            await store.writer.call(
+                lambda c: c.exec_driver_sql("DELETE FROM transfers WHERE id = 'r'")
+            )
+            await store.ledger.flush()
+            assert told == ["r"]
+            await sound(store)
 
 
 class TestFailures:

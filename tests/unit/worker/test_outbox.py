@@ -13,7 +13,7 @@ import pytest
 from filature.errors import StoreError
 from filature.wire.control import REPORTS_MAX
 from filature.worker import outbox as module
-from filature.worker.outbox import Delivery, Outbox
+from filature.worker.outbox import Outbox
 
 A, B = "https://a.example", "https://b.example"
 
@@ -54,10 +54,11 @@ async def test_reports_are_kept_by_proxy_and_in_order_until_they_are_forgotten(
         assert delivery is not None
         outbox.add(A, report(0))  # made since, of the same request
         await outbox.flush()
-        assert await outbox.forget(A, delivery, ["r0", "r4"]) == 2
+        assert outbox.forget(A, delivery, ["r0", "r4"]) == 2
         assert len(outbox) == 4
+        await outbox.flush()
     async with opened(tmp_path) as again:
-        assert await waiting(again, A) == ["r2", "r0"]
+        assert await waiting(again, A) == ["r0", "r2"], "what was left goes behind the others"
         assert await waiting(again, B) == ["r1", "r3"]
         assert len(again) == 4
 
@@ -85,13 +86,11 @@ async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) 
         path = tmp_path / "worker" / "outbox.db"
         rename(path, "report_batches", "away")
         outbox.add(A, report(1))
-        for attempt in (
-            outbox.flush(),
-            outbox.oldest(A),
-            outbox.forget(A, Delivery(1, 9, "", more=False), ["r1"]),
-        ):
-            with pytest.raises(StoreError, match="outbox"):
-                await attempt
+        with pytest.raises(StoreError, match="outbox"):
+            await outbox.oldest(A)
+        with pytest.raises(StoreError, match="outbox"):
+            await outbox.flush()
+        assert await waiting(outbox, A) == ["r1"], "from memory, though nothing can be read either"
         assert len(outbox) == 1
         rename(path, "away", "report_batches")
         await outbox.flush()
@@ -101,6 +100,18 @@ async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path) 
 def rename(path: Path, name: str, new: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other, other:
         other.execute(f"ALTER TABLE {name} RENAME TO {new}")
+
+
+async def test_its_files_are_for_nobody_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        outbox.add(A, report(1))
+        await outbox.flush()
+        names = ("outbox.db", "outbox.db-wal", "outbox.db-shm")
+        assert modes(tmp_path / "worker") == dict.fromkeys(names, 0o600)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.glob("*.db*")}
 
 
 async def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path) -> None:
@@ -120,7 +131,7 @@ async def test_any_number_is_written_and_forgotten_at_once(tmp_path: Path, numbe
         seen: list[str] = []
         while (delivery := await outbox.oldest(A)) is not None:
             ids = await waiting(outbox, A)
-            assert await outbox.forget(A, delivery, ids) == len(ids)
+            assert outbox.forget(A, delivery, ids) == len(ids)
             seen += ids
         assert seen == [f"r{each}" for each in range(number)]
         assert await waiting(outbox, B) == ["r0"]
@@ -181,8 +192,9 @@ async def test_rows_that_do_not_fit_into_a_delivery_wait_for_the_next(tmp_path: 
         first = await outbox.oldest(A)
         assert first is not None
         assert (first.number, first.more) == (REPORTS_MAX, True)
-        assert await outbox.forget(A, first, [f"r{each}" for each in range(5, REPORTS_MAX)]) == 507
-        assert await waiting(outbox, A) == ["r0", "r1", "r2", "r3", "r4", f"r{REPORTS_MAX}"]
+        assert outbox.forget(A, first, [f"r{each}" for each in range(5, REPORTS_MAX)]) == 507
+        await outbox.flush()
+        assert await waiting(outbox, A) == [f"r{REPORTS_MAX}", "r0", "r1", "r2", "r3", "r4"]
         assert len(outbox) == 6
 
 
@@ -197,10 +209,10 @@ async def test_what_was_delivered_twice_is_forgotten_once_and_nothing_written_si
         first, second = await outbox.oldest(A), await outbox.oldest(A)
         assert first is not None
         assert second is not None
-        assert await outbox.forget(A, first, ["r0", "r1"]) == 2
+        assert outbox.forget(A, first, ["r0", "r1"]) == 2
         outbox.add(A, report(2))
         await outbox.flush()
-        assert await outbox.forget(A, second, told) == 0
+        assert outbox.forget(A, second, told) == 0
         assert await waiting(outbox, A) == ["r2"]
         assert len(outbox) == 1
 
@@ -208,12 +220,7 @@ async def test_what_was_delivered_twice_is_forgotten_once_and_nothing_written_si
 async def test_reports_for_a_proxy_that_is_away_are_not_passed_over(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
-    statements = {
-        module._OLDEST: (A,),
-        module._UP_TO: (9, A),
-        module._COUNT_UP_TO: (9, A),
-        module._FORGET: (9, A),
-    }
+    statements = {module._OLDEST: (A, 9), module._FORGET: (A, 9)}
     with contextlib.closing(sqlite3.connect(tmp_path / "worker" / "outbox.db")) as other:
         for statement, values in statements.items():
             plan = other.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
@@ -222,7 +229,7 @@ async def test_reports_for_a_proxy_that_is_away_are_not_passed_over(tmp_path: Pa
             ]
 
 
-async def test_what_could_not_be_taken_out_leaves_no_transaction_open(tmp_path: Path) -> None:
+async def test_what_has_no_id_changes_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
         outbox.add(A, '{"no": "id"}')
         outbox.add(A, report(1))
@@ -230,8 +237,127 @@ async def test_what_could_not_be_taken_out_leaves_no_transaction_open(tmp_path: 
         delivery = await outbox.oldest(A)
         assert delivery is not None
         with pytest.raises(KeyError):
-            await outbox.forget(A, delivery, ["r1"])
+            outbox.forget(A, delivery, ["r1"])
         outbox.add(B, report(2))
         await outbox.flush()
         assert await waiting(outbox, B) == ["r2"]
         assert len(outbox) == 3
+
+
+class Disk:
+    """Of an outbox; while ``full`` nothing can be written to it or deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / "worker" / "outbox.db"
+
+    def full(self, *, full: bool) -> None:
+        with contextlib.closing(sqlite3.connect(self._path)) as other, other:
+            for event in ("INSERT", "UPDATE", "DELETE"):
+                other.execute(f"DROP TRIGGER IF EXISTS full_{event}")
+                if full:
+                    other.execute(
+                        f"CREATE TRIGGER full_{event} BEFORE {event} ON report_batches "
+                        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+                    )
+
+    def reports(self) -> list[str]:
+        """The ids of those that are written, in order."""
+        with contextlib.closing(sqlite3.connect(self._path)) as other:
+            rows = other.execute("SELECT lines FROM report_batches ORDER BY seq").fetchall()
+        return [each["id"] for (lines,) in rows for each in json.loads(f"[{lines}]")]
+
+
+async def flush_in_vain(outbox: Outbox) -> None:
+    with pytest.raises(StoreError, match="disk is full"):
+        await outbox.flush()
+
+
+async def test_while_the_disk_is_full_reports_are_delivered_from_memory_in_order(
+    tmp_path: Path,
+) -> None:
+    disk = Disk(tmp_path)
+    async with opened(tmp_path) as outbox:
+        outbox.add(A, report(0))
+        outbox.add(B, report(1))
+        await outbox.flush()
+        disk.full(full=True)
+        for number in range(2, 5):
+            outbox.add(A, report(number))
+        await flush_in_vain(outbox)
+
+        first = await outbox.oldest(A)
+        assert first is not None
+        assert (first.number, first.more) == (1, True)
+        assert await waiting(outbox, A) == ["r0"], "what is written goes first"
+        assert outbox.forget(A, first, ["r0"]) == 1
+        second = await outbox.oldest(A)
+        assert second is not None
+        assert await waiting(outbox, A) == ["r2", "r3", "r4"]
+        assert outbox.forget(A, second, ["r3"]) == 1
+        assert await waiting(outbox, A) == ["r2", "r4"]
+        assert outbox.forget(A, second, ["r2", "r3"]) == 1, "each is counted once"
+        assert len(outbox) == 2
+        await flush_in_vain(outbox)
+        assert disk.reports() == ["r0", "r1"]
+
+        disk.full(full=False)
+        await outbox.flush()
+        assert disk.reports() == ["r1", "r4"]
+        assert await waiting(outbox, A) == ["r4"]
+        assert await waiting(outbox, B) == ["r1"]
+    async with opened(tmp_path) as again:
+        assert len(again) == 2
+
+
+async def test_what_was_written_or_made_while_it_was_delivered_from_memory_stays(
+    tmp_path: Path,
+) -> None:
+    disk = Disk(tmp_path)
+    async with opened(tmp_path) as outbox:
+        disk.full(full=True)
+        outbox.add(A, report(0))
+        await flush_in_vain(outbox)
+        delivery = await outbox.oldest(A)
+        assert delivery is not None
+        outbox.add(A, report(0))  # made since, of the same request
+        assert outbox.forget(A, delivery, ["r0"]) == 1
+        assert await waiting(outbox, A) == ["r0"]
+        delivery = await outbox.oldest(A)
+        assert delivery is not None
+        disk.full(full=False)
+        await outbox.flush()
+        assert outbox.forget(A, delivery, ["r0"]) == 0, "it is delivered once more"
+        assert await waiting(outbox, A) == ["r0"]
+        assert len(outbox) == 1
+
+
+async def test_a_delivery_from_memory_is_bounded(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    async with opened(tmp_path) as outbox:
+        disk.full(full=True)
+        for number in range(REPORTS_MAX + 1):
+            outbox.add(A, report(number))
+        await flush_in_vain(outbox)
+        delivery = await outbox.oldest(A)
+        assert delivery is not None
+        assert (delivery.number, delivery.more) == (REPORTS_MAX, True)
+        ids = await waiting(outbox, A)
+        assert outbox.forget(A, delivery, ids) == REPORTS_MAX
+        assert await waiting(outbox, A) == [f"r{REPORTS_MAX}"]
+
+
+async def test_what_was_dealt_with_is_deleted_at_the_next_flush(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    async with opened(tmp_path) as outbox:
+        for number in range(2):
+            outbox.add(A, report(number))
+        await outbox.flush()
+        delivery = await outbox.oldest(A)
+        assert delivery is not None
+        assert outbox.forget(A, delivery, ["r0"]) == 1
+        assert disk.reports() == ["r0", "r1"], "what is left is not lost meanwhile"
+        await outbox.flush()
+        assert disk.reports() == ["r1"]
+        outbox.add(A, report(2))
+        await outbox.flush()
+        assert disk.reports() == ["r1", "r2"]

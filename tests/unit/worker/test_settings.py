@@ -53,3 +53,28 @@ def test_nowhere_when_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="write it as 127"):
         settings(metrics=text)
+
+
+def test_a_proxy_that_is_named_twice_is_one() -> None:
+    given = settings(proxies=["https://p/", "https://q:8443", "https://p"])
+    assert given.proxies == ["https://p", "https://q:8443"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["p", "ftp://p", "https://", "https://p/path", "https://p:65536", "https://p:x", "https://p:0"],
+)
+def test_what_is_no_proxy_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="write a proxy as"):
+        settings(proxies=[url])
+
+
+def test_a_token_that_was_read_from_a_file_has_no_line_end() -> None:
+    assert settings(token=SecretStr(" fil-wrk-x\n")).token.get_secret_value() == "fil-wrk-x"
+
+
+@pytest.mark.parametrize("token", ["", " ", "a b", "a\r\nb: c", "\u2026x", "fil-wrk-\xe9"])
+def test_what_cannot_be_sent_is_no_token(token: str) -> None:
+    with pytest.raises(ValidationError, match="a token is") as refused:
+        settings(token=SecretStr(token))
+    assert not token.strip() or token not in str(refused.value)

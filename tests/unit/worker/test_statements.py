@@ -1,5 +1,6 @@
 """What a worker keeps of earnings statements: the proxy's own, for itself, and never less than before."""
 
+import errno
 import json
 import logging
 import stat
@@ -180,3 +181,21 @@ async def test_a_folder_that_cannot_be_written_to_is_said_once(
         await keeper.take(signed(), "gpu", proxy.keys)
     assert len(caplog.records) == 1
     assert "cannot be kept" in caplog.text
+
+
+async def test_what_finds_no_room_on_the_disk_leaves_nothing_and_is_kept_later(
+    keeper: StatementKeeper, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = signed(), signed(earned_nano=150, seq=10)
+    await keeper.take(before, "gpu", proxy.keys)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("filature.worker.statements.os.fsync", full)
+        await keeper.take(after, "gpu", proxy.keys)
+    assert kept(keeper) == before
+    assert names_in(tmp_path) == {STATEMENT_FILE, KEYS_FILE}
+    await keeper.take(after, "gpu", proxy.keys)
+    assert kept(keeper) == after
