@@ -128,21 +128,22 @@ class AdminApi:
 
 
 @contextmanager
-def connected(target: Target) -> Iterator[AdminApi]:
+def connected(target: Target, *, begins: bool = False) -> Iterator[AdminApi]:
     """The admin API: at the URL that was given, of the proxy that runs, or of this process.
 
-    Raises CommandFailed when there is none and the store cannot be opened.
+    ``begins``: where there is no ledger, one is made. Raises CommandFailed when there is none and the store
+    cannot be opened.
     """
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            client = runner.run(_connect(target, stack))
+            client = runner.run(_connect(target, stack, begins=begins))
             yield AdminApi(runner, client)
         finally:
             runner.run(stack.aclose())
 
 
-async def _connect(target: Target, stack: AsyncExitStack) -> "httpx.AsyncClient":
+async def _connect(target: Target, stack: AsyncExitStack, *, begins: bool) -> "httpx.AsyncClient":
     if target.admin_url is not None:
         if not target.admin_url.startswith(("http://", "https://")):
             raise CommandFailed("--admin-url: write it as http://host:port", CHOICE_WRONG)
@@ -150,7 +151,7 @@ async def _connect(target: Target, stack: AsyncExitStack) -> "httpx.AsyncClient"
     running = await _running(target)
     if running is not None:
         return await _client(running, _token(target), stack)
-    return await _in_process(target, stack)
+    return await _in_process(target, stack, begins=begins)
 
 
 def _token(target: Target) -> str:
@@ -211,16 +212,21 @@ async def _running(target: Target) -> str | None:
     return note.admin_url if answer.is_success else None
 
 
-async def _in_process(target: Target, stack: AsyncExitStack) -> "httpx.AsyncClient":
+async def _in_process(
+    target: Target, stack: AsyncExitStack, *, begins: bool
+) -> "httpx.AsyncClient":
     import httpx  # noqa: PLC0415  # --help is quick
 
     from filature.admin.app import create_app  # noqa: PLC0415  # as above
     from filature.cli.in_process import InProcess  # noqa: PLC0415  # as above
     from filature.errors import StoreError  # noqa: PLC0415  # as above
     from filature.store.data_dir import read_note  # noqa: PLC0415  # as above
+    from filature.store.database import Database  # noqa: PLC0415  # as above
     from filature.store.store import Store  # noqa: PLC0415  # as above
 
     try:
+        if not begins:
+            Database(target.database_url).must_be_there()
         store = await Store.open(target.database_url)
     except StoreError as error:
         message = error.message

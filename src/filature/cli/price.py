@@ -17,7 +17,7 @@ _CLASSES = ("prompt", "cached", "completion", "reasoning", "request")
 def register(app: typer.Typer) -> None:
     prices = group(app, "price", "Prices of models, aliases, and coefficients of engines.")
     for function in (show, set_, withdraw, import_, alias, unalias, coefficient):
-        command(prices, function)
+        command(prices, function, begins=function not in (show, withdraw, unalias))
 
 
 def show(

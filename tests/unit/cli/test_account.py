@@ -26,6 +26,7 @@ def test_a_top_up_without_an_id_is_one_of_its_own(cli: Caller) -> None:
 
 def test_accounts_are_listed(cli: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("filature.cli.account.PAGE", 1)
+    cli.begin()
     assert "filature account create" in cli.said("account", "list", "--kind", "client")
     for name in ("bob", "alice"):
         cli.said("account", "create", name)

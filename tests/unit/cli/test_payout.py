@@ -62,6 +62,7 @@ def test_listed(cli: Caller, running: Running) -> None:
 
 
 def test_without_any(cli: Caller) -> None:
+    cli.begin()
     assert cli.said("payout", "list").startswith("There are no payouts yet")
 
 

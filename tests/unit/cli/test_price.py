@@ -8,6 +8,7 @@ SET = ("price", "set", MODEL, "--in", "0.20", "--cached", "0.02", "--out", "0.80
 
 
 def test_a_price_from_its_setting_to_its_withdrawal(cli: Caller) -> None:
+    cli.begin()
     assert "filature price set" in cli.said("price", "show")
     (row,) = rows(cli.said(*SET))
     assert row[:7] == [MODEL, "1", "0.20", "0.02", "0.80", "0.80", "0.00"]

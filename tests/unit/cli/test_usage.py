@@ -71,5 +71,6 @@ def test_sums(cli: Caller, requests: Callable[..., None]) -> None:
 
 
 def test_times_that_are_none(cli: Caller) -> None:
+    cli.begin()
     assert "--since: write a time" in cli.failed("usage", "list", "--since", "now", status=2)
     assert cli.run("usage", "list", "--limit", "0").exit_code == 2

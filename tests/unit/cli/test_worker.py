@@ -54,6 +54,7 @@ def test_disabled_enabled_and_drained(cli: Caller, running: Running, joined: Joi
 
 
 def test_without_a_proxy_one_can_be_disabled_and_not_drained(cli: Caller) -> None:
+    cli.begin()
     assert "There are no workers yet" in cli.said("worker", "list")
     cli.said("worker-token", "create", "gpu")
     cli.said("worker", "disable", "gpu")
@@ -121,6 +122,7 @@ def test_what_is_wrong_with_its_options_is_said(
 
 def test_its_own_data_dir_is_not_the_ledgers(cli: Caller, tmp_path: Path) -> None:
     cli.said("worker-token", "create", "gpu")
-    other = str(tmp_path / "other")
-    assert "There are no workers" in cli.said("worker", "list", "--data-dir", other)
+    other = Caller(tmp_path / "other")
+    other.begin()
+    assert "There are no workers" in cli.said("worker", "list", "--data-dir", str(other.folder))
     assert rows(cli.said("worker", "list"))[0][0] == "gpu"
