@@ -53,7 +53,7 @@ class Usage:
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Response:
         """The latest first: those of requests that began from ``since_ms`` on and before ``until_ms``."""
-        records = await self._usage.list(
+        records, has_more = await self._usage.list(
             account=None if account is None else account_id(account),
             model=model,
             outcome=outcome,
@@ -62,7 +62,7 @@ class Usage:
             limit=limit,
         )
         shown = [UsageRecord.from_log(orjson.dumps(record)).as_dict() for record in records]
-        return _json({"object": "list", "data": shown, "has_more": len(shown) == limit})
+        return _json({"object": "list", "data": shown, "has_more": has_more})
 
     async def show(self, request: str) -> Response:
         found = None

@@ -28,7 +28,9 @@ async def test_the_latest_come_first_and_filters_hold(api: Api) -> None:
     assert await ids("?model=other&account=alice&outcome=completed") == ["r2"]
     assert await ids(f"?since_ms={NOW_MS + 5}&until_ms={NOW_MS + DAY_MS}") == ["r2"]
     assert await ids("?account=bob") == []
-    assert (await api.ask("GET", "/usage?limit=2"))["has_more"]
+    for limit, has_more in ((2, True), (3, False), (4, False), (10_000, False)):
+        answer = await api.ask("GET", f"/usage?limit={limit}")
+        assert (len(answer["data"]), answer["has_more"]) == (min(limit, 3), has_more)
     assert (await api.refused("GET", "/usage?limit=0"))["param"] == "limit"
 
 
