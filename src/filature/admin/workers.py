@@ -81,7 +81,7 @@ class Registry(Protocol):
         ...
 
     def disable(self, name: str, *, disabled: bool) -> None:
-        """At once, for as long as the process lives."""
+        """At once, for as long as the process lives. One that is not any more is not suspended either."""
         ...
 
     def drain(self, name: str) -> bool:
@@ -134,8 +134,10 @@ class WorkerRoutes:
         return self._shown(name)
 
     async def enable(self, name: NameInPath) -> WorkerShown:
+        """Give a worker requests again, also one that was suspended. What it is marked for stays."""
         self._known(name)
         await self._store.disabled_workers.enable(name)
+        await self._store.marks.clear(name, SUSPENDED)
         if self._registry is not None:
             self._registry.disable(name, disabled=False)
         return self._shown(name)

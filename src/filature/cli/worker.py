@@ -206,7 +206,7 @@ def disable(session: Session, name: Name) -> None:
 
 
 def enable(session: Session, name: Name) -> None:
-    """Send a worker requests again; one that drains, when it is started anew."""
+    """Send a worker requests again; one that drains, when it is started anew. What it is marked for stays."""
     draining = "gets requests again when it is started anew: it is draining"
     _tell(session, name, "enable", "gets requests again", draining)
 
@@ -294,6 +294,11 @@ def _tell(session: Session, name: str, what: str, done: str, draining: str = "")
     else:
         said = draining if draining and answer["state"] == "draining" else done
         print(f"{name} {said}.")
+        if what == "enable" and answer["marks"]:
+            print(
+                f"It stays marked for {', '.join(answer['marks'])}: `filature worker audit {name}` shows why, "
+                f"`filature worker clear {name}` holds nothing against it any more."
+            )
 
 
 class _Announcement:

@@ -195,6 +195,8 @@ class Workers:
     def disable(self, name: str, *, disabled: bool) -> None:
         """Give a worker no new requests, or give it some again; also one that is not here."""
         (self._disabled.add if disabled else self._disabled.discard)(name)
+        if not disabled and self.auditor is not None:
+            self.auditor.reinstate(name)
         worker = self._workers.get(name)
         if worker is not None:
             self._offer(worker)
