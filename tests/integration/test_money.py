@@ -196,6 +196,8 @@ async def test_prices_aliases_and_coefficients() -> None:
         await prices.set("m", prompt=CREDIT, cached=0, completion=2 * CREDIT, fee_bp=1000)
         await prices.set_alias("nick", "m")
         await prices.set_coefficient(engine.url, "*", 500)
+        own = c.proxy.workers.own_engines()
+        assert {name: set(models) for name, models in own.items()} == {engine.url: {"m", "free"}}
         answer = await c.ask(alice.asks({**CHAT, "model": "nick"}))
         assert engine.requests[-1].json["model"] == "m"
         assert answer.json["usage"]["total_cost"] == 10_000

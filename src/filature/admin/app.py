@@ -75,7 +75,7 @@ def create_app(
             WorkerTokenRoutes(store),
             WorkerRoutes(store, workers),
             PayoutRoutes(store, clock),
-            Prices(store, clock),
+            Prices(store, workers, clock),
             Usage(store),
             LedgerRoutes(store, clock),
         )

@@ -1,6 +1,6 @@
 """Workers over HTTP: which there are, whether they get requests, what they earned."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Protocol
@@ -78,6 +78,10 @@ class Registry(Protocol):
 
     def standings(self) -> Sequence[WorkerStanding]:
         """Those that have joined."""
+        ...
+
+    def own_engines(self) -> Mapping[str, Collection[str]]:
+        """The proxy's own, by name, each with the models that it serves now; workers are none of them."""
         ...
 
     def disable(self, name: str, *, disabled: bool) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from filature.admin.marks import ClaimFigures
@@ -141,6 +141,12 @@ class Workers:
             )
             for worker in self._workers.values()
         ]
+
+    def own_engines(self) -> Mapping[str, Collection[str]]:
+        """Those that are no workers, with their models."""
+        return {
+            each.name: each.models.keys() for each in self._engines.engines if not each.is_remote
+        }
 
     def get(self, name: str) -> Worker | None:
         return self._workers.get(name)
