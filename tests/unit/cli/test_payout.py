@@ -35,7 +35,7 @@ def test_an_amount_is_paid_once(cli: Caller, running: Running) -> None:
     assert cli.said(*pay) == "Paid gpu 0.25 credits (id june).\n"
     assert cli.said(*pay).startswith("Done before")
     assert cli.answer("payout", "create", "gpu", "0.05")["id"].startswith("payout-")
-    assert "less than that" in cli.failed("payout", "create", "gpu", "0.71")
+    assert "has only " in cli.failed("payout", "create", "gpu", "0.71")
     assert cli.answer("account", "show", "worker:gpu")["balance"] == "0.7"
 
 
