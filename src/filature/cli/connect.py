@@ -154,13 +154,21 @@ async def _connect(target: Target, stack: AsyncExitStack, *, begins: bool) -> "h
     return await _in_process(target, stack, begins=begins)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises CommandFailed when that cannot be seen."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}", CHOICE_WRONG) from None
+
+
 def _token(target: Target) -> str:
     from filature.errors import StoreError  # noqa: PLC0415  # --help is quick
     from filature.store.data_dir import TOKEN_FILE, admin_token  # noqa: PLC0415  # as above
 
     if target.admin_token is not None:
         return target.admin_token
-    if not (target.folder / TOKEN_FILE).exists():
+    if not is_there(target.folder / TOKEN_FILE):
         raise CommandFailed(
             f"the admin API's token is needed: --admin-token or FILATURE_ADMIN_TOKEN; there is no "
             f"file {TOKEN_FILE} in {target.folder}",
@@ -266,6 +274,8 @@ def _refusal(status: int, content: Any) -> CommandFailed:
         message = str(error["message"])
     except (TypeError, KeyError):
         return CommandFailed(f"the answer is not that of an admin API (status {status})")
+    if error.get("code") == "unknown_url":
+        return CommandFailed("this is no admin API: it has a port of its own (10081)", CHOICE_WRONG)
     if status == 401:
         message = "the admin API does not know this token: give its own by --admin-token or "
         message += "FILATURE_ADMIN_TOKEN, or the data directory that it has by --data-dir"

@@ -115,7 +115,8 @@ def import_(
     """Set prices, aliases and coefficients from a file. What it does not name stays as it is."""
     from filature.cli.price_file import read_prices  # noqa: PLC0415  # --help is quick
 
-    done = session.api.post("/prices/import", read_prices(file))
+    asked = read_prices(file)
+    done = session.api.post("/prices/import", asked)
     if session.as_json:
         show_json(done)
         return

@@ -79,7 +79,7 @@ def list_(  # a command's options are its arguments
         empty="There are no such requests.",
     )
     if answer["has_more"]:
-        sys.stderr.write(f"There are more than these {limit}: --limit shows more of them.\n")
+        sys.stderr.write(f"These are the latest {limit} of more: --limit shows others.\n")
 
 
 def show(

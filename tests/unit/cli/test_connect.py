@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,9 @@ from tests.unit.cli.serving import serving
 
 from filature.cli.connect import AdminApi, Target, connected
 from filature.cli.in_process import InProcess
+from filature.errors import NotFound
 from filature.store.data_dir import RunningProxy, write_note
+from filature.wire.envelope import error_body
 
 
 def test_commands_ask_the_proxy_that_runs(cli: Caller) -> None:
@@ -175,6 +179,26 @@ def test_what_answers_and_is_no_admin_api(cli: Caller) -> None:
     url = ("--admin-url", running.url, "--admin-token", "x")
     assert "did not answer" in cli.failed("account", "list", *url)
     assert "did not answer" in cli.failed("ledger", "export", *url)
+
+
+def test_the_port_of_clients_is_told_from_the_admin_port(cli: Caller) -> None:
+    body = error_body(NotFound("Unknown path", code="unknown_url"))
+
+    class Clients(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_request(self, *arguments: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Clients) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = ("--admin-url", f"http://127.0.0.1:{server.server_port}", "--admin-token", "x")
+        said = cli.failed("account", "list", *url, status=2)
+        thread.join()
+    assert "no admin API" in said
 
 
 def test_a_body_comes_piece_by_piece(cli: Caller) -> None:

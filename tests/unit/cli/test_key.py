@@ -56,7 +56,9 @@ def test_all_limits(cli: Caller) -> None:
             "--max-coefficient: write a number",
         ),
         (["--expires", "soon"], "--expires: write a time"),
-        (["--expires", "2001-01-01"], "is past"),
+        (["--expires", "2001-01-01"], "--expires: 2001-01-01 is past"),
+        (["--budget", "5"], "--budget and --period belong together"),
+        (["--period", "day"], "--budget and --period belong together"),
         (["--model", "a\tb"], "printable"),
     ],
 )

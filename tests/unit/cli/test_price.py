@@ -151,3 +151,4 @@ def test_a_file_that_cannot_be_read(
 def test_a_file_that_is_not_there(cli: Caller, tmp_path: Path) -> None:
     missing = str(tmp_path / "none.toml")
     assert "No such file" in cli.failed("price", "import", missing, status=2)
+    assert not cli.folder.exists()

@@ -43,7 +43,7 @@ def test_requests_are_listed(cli: Caller, requests: Callable[..., None]) -> None
     assert [each["id"] for each in only["data"]] == ["r2"]
     cut = cli.run("usage", "list", "--limit", "2")
     assert [row[2] for row in rows(cut.stdout)] == ["r3", "r2"]
-    assert "more than these 2: --limit" in cut.stderr
+    assert "the latest 2 of more: --limit" in cut.stderr
     assert not cli.run("usage", "list", "--limit", "3").stderr
     late = cli.answer("usage", "list", "--since", "2026-07-02T00:00+00:00")
     assert [each["id"] for each in late["data"]] == ["r3"]
