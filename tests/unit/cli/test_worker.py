@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.unit.admin.joined import Joined
@@ -11,6 +13,7 @@ from tests.unit.cli.calling import Caller, rows
 from tests.unit.cli.serving import Running, serving
 from tests.unit.store.working import fail, rich, serve
 
+from filature.cli.worker import Announcement
 from filature.store.availability import WorkerDay
 
 DAY_MS = 86_400_000
@@ -118,6 +121,18 @@ def test_what_is_wrong_with_its_options_is_said(
 ) -> None:
     cli.env |= {name: None for name in os.environ if name.startswith("FILATURE_")}
     assert said in cli.failed("worker", *words, status=2)
+
+
+@pytest.mark.parametrize("reachable", [False, True])
+async def test_what_a_worker_waits_for_is_said(
+    reachable: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("filature.cli.worker._ENGINE_WAIT_S", 0)
+    engine = SimpleNamespace(name="http://gpu:1", reachable=reachable, models={"m": None})
+    waiting: Any = SimpleNamespace(engines=SimpleNamespace(engines=[engine]))
+    await Announcement()._wait(waiting)
+    said = capsys.readouterr().out
+    assert ("http://gpu:1; asked again and again" in said) is not reachable
 
 
 def test_its_own_data_dir_is_not_the_ledgers(cli: Caller, tmp_path: Path) -> None:
