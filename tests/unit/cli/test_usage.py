@@ -47,7 +47,9 @@ def test_requests_are_listed(cli: Caller, requests: Callable[..., None]) -> None
     assert not cli.run("usage", "list", "--limit", "3").stderr
     late = cli.answer("usage", "list", "--since", "2026-07-02T00:00+00:00")
     assert [each["id"] for each in late["data"]] == ["r3"]
-    assert cli.answer("usage", "list", "--account", "bob")["data"] == []
+    assert cli.answer("usage", "list", "--account", "fees")["data"] == []
+    for words in (("usage", "list"), ("usage", "sum")):
+        assert "There is no account 'bob'" in cli.failed(*words, "--account", "bob")
 
 
 def test_one_request(cli: Caller, requests: Callable[..., None]) -> None:
