@@ -118,4 +118,6 @@ async def test_who_goes_on_gets_no_requests(tmp_path: Path) -> None:
     async with running(tmp_path) as net:
         assert await charged(net) == {"abe": {HONEST}, "zoe": {HONEST}}
         assert auditor(net).watch("liar").is_suspended
+        net.chain.proxy.workers.disable("liar", disabled=False)
+        assert not auditor(net).watch("liar").is_suspended
         assert not auditor(net).watch("abe").is_marked

@@ -166,6 +166,27 @@ async def test_limits_of_a_key() -> None:
         assert code(await c.ask(cheap.asks(CHAT))) == (403, "max_coefficient_too_low")
 
 
+async def test_a_key_is_shown_the_models_that_it_may_use() -> None:
+    async with money(RawEngine(says(json_answer(completion("hi"))), models=("m", "n", "o"))) as c:
+        await store_of(c).prices.set_alias("mm", "m")
+        await store_of(c).prices.set_alias("nn", "n")
+        some = await customer(c, CREDIT, models=frozenset({"m", "nn", "gone"}))
+        every = await customer(c, 0)
+
+        async def shown(request: bytes) -> list[str]:
+            return [entry["id"] for entry in (await c.ask(request)).json["data"]]
+
+        assert await shown(some.gets("/v1/models")) == ["m", "mm", "nn"]
+        assert await shown(every.gets("/v1/models")) == ["m", "n", "o", "mm", "nn"]
+        for name, status in (("m", 200), ("mm", 200), ("nn", 200), ("n", 403), ("o", 403)):
+            assert (await c.ask(some.asks({**CHAT, "model": name}))).status == status
+            page = await c.ask(some.gets(f"/v1/models/{name}"))
+            assert page.status == (200 if status == 200 else 404)
+            if status != 200:
+                assert code(page) == (404, "model_not_found")
+        assert (await c.ask(every.gets("/v1/models/n"))).json["id"] == "n"
+
+
 async def test_prices_aliases_and_coefficients() -> None:
     engine = RawEngine(says(json_answer(completion("hi", 10, 5))), models=("m", "free"))
     async with money(engine, price_default=False) as c:
@@ -175,6 +196,8 @@ async def test_prices_aliases_and_coefficients() -> None:
         await prices.set("m", prompt=CREDIT, cached=0, completion=2 * CREDIT, fee_bp=1000)
         await prices.set_alias("nick", "m")
         await prices.set_coefficient(engine.url, "*", 500)
+        own = c.proxy.workers.own_engines()
+        assert {name: set(models) for name, models in own.items()} == {engine.url: {"m", "free"}}
         answer = await c.ask(alice.asks({**CHAT, "model": "nick"}))
         assert engine.requests[-1].json["model"] == "m"
         assert answer.json["usage"]["total_cost"] == 10_000

@@ -123,6 +123,7 @@ async def test_models_are_listed_with_who_serves_them_and_at_which_prices() -> N
     async with network() as net:
         for name, coefficient in (("a", 500), ("b", 1000), ("c", 2000)):
             await net.join(name, engine, coefficient=coefficient, max_requests=8)
+        assert net.chain.proxy.workers.own_engines() == {}
         (entry,) = (await net.chain.ask(get("/v1/models"))).json["data"]
         assert entry["id"] == "m"
         assert (entry["workers"], entry["room"], entry["context_length"]) == (3, 24, 8192)

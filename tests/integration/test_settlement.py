@@ -256,7 +256,7 @@ async def test_a_stream_whose_commit_does_not_come_fails_and_costs_nothing(
         await store_of(c).ledger.flush()
         assert balance(c) == credit
         assert not await arrived(client, 0.02)
-        (stored,) = await store_of(c).usage.list()
+        (stored,), _ = await store_of(c).usage.list()
         assert (stored["outcome"], stored["total_cost"]) == (outcome, 0)
         assert counted(c) == 1, "what comes too late ends nothing once more"
 

@@ -85,7 +85,7 @@ async def run_command(ledger: EmbeddedLedger, command: Command) -> Result:
             )
         case Outcome.INSUFFICIENT:
             raise Conflict(
-                "The account has less than that which is not held by running requests.",
+                _shortage(ledger, command),
                 param="amount",
                 code="insufficient_funds",
             )
@@ -110,6 +110,15 @@ async def run_command(ledger: EmbeddedLedger, command: Command) -> Result:
         case Outcome.OVERFLOW:
             raise InvalidRequest("The account's total would be too high.", param="amount")
     raise InvalidRequest(f"The ledger refused: {outcome}.")
+
+
+def _shortage(ledger: EmbeddedLedger, command: Command) -> str:
+    match command:
+        case Refund(client=account) | Payout(worker=account):
+            available = credits_of(ledger.state.accounts[account].available)
+            name = account.partition(":")[2]
+            return f"{name} has only {available} credits that no running request holds."
+    return "The account that would give it has less that no running request holds."
 
 
 async def pay(store: Store, payout: Payout) -> Result:

@@ -75,7 +75,7 @@ def create_app(
             WorkerTokenRoutes(store),
             WorkerRoutes(store, workers),
             PayoutRoutes(store, clock),
-            Prices(store),
+            Prices(store, workers),
             Usage(store),
             LedgerRoutes(store, clock),
         )
@@ -154,6 +154,8 @@ async def _not_valid(request: Request, error: Exception) -> Response:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return error_response(InvalidRequest(f"The body is no JSON: {message}."))
+    if not place and not request.headers.get("content-type", "").startswith("application/json"):
+        return error_response(InvalidRequest("Send a body with content-type: application/json."))
     param = ".".join(place) or None
     if first["type"] == "extra_forbidden":
         message = "unknown field"

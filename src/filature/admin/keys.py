@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from filature.admin.accounts import account_id, find_account
+from filature.admin.accounts import find_account
 from filature.admin.amounts import amount_of
 from filature.admin.models import KeyAsked, KeyShown, Listed, NewKeyShown
 from filature.errors import InvalidRequest
@@ -52,7 +52,7 @@ class Keys:
 
     async def index(self, account: str | None = None) -> Listed[KeyShown]:
         """In the order in which they were made; those of one account, or all."""
-        owner = None if account is None else account_id(account)
+        owner = None if account is None else find_account(self._ledger, account).id
         now_ms = self._wall_ms()
         return Listed(data=[KeyShown.of(key, now_ms) for key in self._keys.list(owner)])
 

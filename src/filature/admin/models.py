@@ -414,6 +414,7 @@ class CoefficientShown(BaseModel):
     engine: str
     model: str
     coefficient: int
+    warning: str | None = Field(None, description="Why it may have no effect, where it was set")
 
 
 class Removed(BaseModel):
@@ -431,6 +432,7 @@ class ImportShown(BaseModel):
     unchanged: list[str]
     aliases: int
     coefficients: int
+    warnings: list[str] = Field(description="Coefficients that may have no effect")
 
 
 class UsageSum(BaseModel):

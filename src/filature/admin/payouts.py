@@ -13,7 +13,7 @@ from filature.admin.models import IdInPath, Listed, OneLineAsked, Result
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import PayoutAsked, PayoutShown
 from filature.errors import Conflict, InvalidRequest
-from filature.ledger.accounts import worker_account
+from filature.ledger.accounts import Account, worker_account
 from filature.ledger.commands import Payout
 from filature.ledger.transfers import Transfer
 from filature.store.ledger_rows import read_transfer
@@ -77,7 +77,12 @@ class PayoutRoutes:
             account = _account(asked.worker)
             amount = needed_amount(asked.amount, asked.amount_nano, "amount")
             transfer = transfer_id(asked.id, "payout")
-            find_account(self._ledger, account)
+            if self._earned(account) is None:
+                raise Conflict(
+                    f"{account.removeprefix(_PREFIX)} has earned nothing yet.",
+                    param="amount",
+                    code="insufficient_funds",
+                )
             shown = await self._pay(transfer, account, amount, asked.note)
         if shown.result == "exists":
             response.status_code = 200
@@ -89,7 +94,8 @@ class PayoutRoutes:
         """All payouts, and requests for some that were not paid, by their time; as JSON, or as CSV."""
         account = None
         if worker is not None:
-            account = find_account(self._ledger, _account(worker)).id
+            account = _account(worker)
+            self._earned(account)
             worker = account.removeprefix(_PREFIX)
         shown = [
             PayoutShown.of_payout(each) for each in await read_payouts(self._store.reader, account)
@@ -112,6 +118,15 @@ class PayoutRoutes:
             if await self._paid(asked) is not None:
                 raise Conflict("The payout request was paid.", code="payout_paid")
             return PayoutShown.of_request(await self._requests.end(request, "refused"))
+
+    def _earned(self, account: AccountId) -> Account | None:
+        """A worker's account; None of one that has a token and earned nothing yet. Raises NotFound of others."""
+        tokens = self._store.worker_tokens.list()
+        if account not in self._ledger.state.accounts and any(
+            worker_account(token.worker) == account for token in tokens
+        ):
+            return None
+        return find_account(self._ledger, account)
 
     async def _pay_request(self, request: str, note: str) -> PayoutShown:
         """Once: its transfer has an id that follows from the request's."""

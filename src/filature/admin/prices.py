@@ -20,8 +20,9 @@ from filature.admin.models import (
     PriceShown,
     Removed,
 )
+from filature.admin.workers import Registry
 from filature.errors import FilatureError, InvalidRequest, NotFound
-from filature.store.prices import COEFFICIENT_MAX, ModelPrice
+from filature.store.prices import ALL_MODELS, COEFFICIENT_MAX, ModelPrice
 from filature.store.schema import tariffs
 from filature.store.store import Store
 
@@ -29,10 +30,12 @@ _VERSION_PARTS = ("version", "created_ms", "model")
 
 
 class Prices:
-    """The routes of ``/prices``, ``/aliases`` and ``/coefficients``."""
+    """The routes of ``/prices``, ``/aliases`` and ``/coefficients``. ``registry`` None: no proxy runs."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, registry: Registry | None) -> None:
         self._book = store.prices
+        self._tokens = store.worker_tokens
+        self._registry = registry
         self._reader = store.reader
 
     def router(self) -> APIRouter:
@@ -95,11 +98,13 @@ class Prices:
             await self._book.set_alias(alias.alias, alias.model)
         for each in asked.coefficients:
             await self._book.set_coefficient(each.engine, each.model, each.coefficient)
+        doubts = [self._doubt(each.engine, each.model) for each in asked.coefficients]
         return ImportShown(
             set=changed,
             unchanged=unchanged,
             aliases=len(asked.aliases),
             coefficients=len(asked.coefficients),
+            warnings=[each for each in doubts if each is not None],
         )
 
     def _checked(self, asked: ImportAsked) -> "list[ModelPrice]":
@@ -157,8 +162,31 @@ class Prices:
         """What prices are multiplied by where this engine serves."""
         await self._book.set_coefficient(asked.engine, asked.model, asked.coefficient)
         return CoefficientShown(
-            engine=asked.engine, model=asked.model, coefficient=asked.coefficient
+            engine=asked.engine,
+            model=asked.model,
+            coefficient=asked.coefficient,
+            warning=self._doubt(asked.engine, asked.model),
         )
+
+    def _doubt(self, engine: str, model: str) -> str | None:
+        """Why a coefficient may have no effect: it is set all the same, for an engine may come later."""
+        if any(token.worker == engine for token in self._tokens.list()):
+            return f"{engine} is a worker: it names a coefficient of its own, and this one is not used."
+        engines = None if self._registry is None else self._registry.own_engines()
+        if engines is None:
+            if not engine.startswith(("http://", "https://")):
+                return f"No engine has the name {engine!r}: names are URLs as given by --engine."
+            if model != ALL_MODELS and self._book.find(model) is None:
+                return f"{model!r} has no price of its own: is it a name that engines know?"
+            return None
+        if engine not in engines:
+            there = ", ".join(sorted(engines)) or "none"
+            return f"The proxy has no engine {engine!r} now. Those that it has: {there}."
+        served = engines[engine]
+        if model != ALL_MODELS and served and model not in served:
+            there = ", ".join(sorted(served))
+            return f"{engine} does not serve {model!r} now. What it serves: {there}."
+        return None
 
 
 def _amounts(asked: PriceAsked) -> dict[str, Any]:

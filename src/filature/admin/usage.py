@@ -6,13 +6,14 @@ from typing import Annotated, Any, Final
 import orjson
 from fastapi import APIRouter, Query, Response
 
-from filature.admin.accounts import account_id
+from filature.admin.accounts import find_account
 from filature.admin.amounts import credits_of
 from filature.admin.models import Listed, OneLineAsked, Storable, UsageSum
 from filature.errors import NotFound
 from filature.store.store import Store
 from filature.store.usage import LIST_MAX, Group
 from filature.telemetry.record import UsageRecord
+from filature.units import AccountId
 
 ID_CHARS_MAX: Final = 128
 _DAY_S: Final = 86_400
@@ -35,6 +36,7 @@ class Usage:
 
     def __init__(self, store: Store) -> None:
         self._usage = store.usage
+        self._ledger = store.ledger
 
     def router(self) -> APIRouter:
         router = APIRouter(tags=["usage"])
@@ -53,8 +55,8 @@ class Usage:
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Response:
         """The latest first: those of requests that began from ``since_ms`` on and before ``until_ms``."""
-        records = await self._usage.list(
-            account=None if account is None else account_id(account),
+        records, has_more = await self._usage.list(
+            account=self._owner(account),
             model=model,
             outcome=outcome,
             since_ms=since_ms,
@@ -62,7 +64,11 @@ class Usage:
             limit=limit,
         )
         shown = [UsageRecord.from_log(orjson.dumps(record)).as_dict() for record in records]
-        return _json({"object": "list", "data": shown, "has_more": len(shown) == limit})
+        return _json({"object": "list", "data": shown, "has_more": has_more})
+
+    def _owner(self, account: str | None) -> AccountId | None:
+        """Raises NotFound: of a name that nobody has nothing would be shown."""
+        return None if account is None else find_account(self._ledger, account).id
 
     async def show(self, request: str) -> Response:
         found = None
@@ -86,7 +92,7 @@ class Usage:
         """Requests and costs per account, model, day (UTC) or outcome."""
         sums = await self._usage.sums(
             by,
-            account=None if account is None else account_id(account),
+            account=self._owner(account),
             since_ms=since_ms,
             until_ms=until_ms,
         )

@@ -1,6 +1,6 @@
 """Workers over HTTP: which there are, whether they get requests, what they earned."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Protocol
@@ -80,8 +80,12 @@ class Registry(Protocol):
         """Those that have joined."""
         ...
 
+    def own_engines(self) -> Mapping[str, Collection[str]]:
+        """The proxy's own, by name, each with the models that it serves now; workers are none of them."""
+        ...
+
     def disable(self, name: str, *, disabled: bool) -> None:
-        """At once, for as long as the process lives."""
+        """At once, for as long as the process lives. One that is not any more is not suspended either."""
         ...
 
     def drain(self, name: str) -> bool:
@@ -134,8 +138,10 @@ class WorkerRoutes:
         return self._shown(name)
 
     async def enable(self, name: NameInPath) -> WorkerShown:
+        """Give a worker requests again, also one that was suspended. What it is marked for stays."""
         self._known(name)
         await self._store.disabled_workers.enable(name)
+        await self._store.marks.clear(name, SUSPENDED)
         if self._registry is not None:
             self._registry.disable(name, disabled=False)
         return self._shown(name)

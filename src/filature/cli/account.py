@@ -39,7 +39,8 @@ class KindShown(StrEnum):
 
 def register(app: typer.Typer) -> None:
     accounts = group(app, "account", "Prepaid accounts: open, show, top up, refund, pay out.")
-    for function in (create, list_, show, top_up, refund, payout):
+    command(accounts, create, begins=True)
+    for function in (list_, show, top_up, refund, payout):
         command(accounts, function)
 
 

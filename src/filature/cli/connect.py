@@ -128,21 +128,22 @@ class AdminApi:
 
 
 @contextmanager
-def connected(target: Target) -> Iterator[AdminApi]:
+def connected(target: Target, *, begins: bool = False) -> Iterator[AdminApi]:
     """The admin API: at the URL that was given, of the proxy that runs, or of this process.
 
-    Raises CommandFailed when there is none and the store cannot be opened.
+    ``begins``: where there is no ledger, one is made. Raises CommandFailed when there is none and the store
+    cannot be opened.
     """
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            client = runner.run(_connect(target, stack))
+            client = runner.run(_connect(target, stack, begins=begins))
             yield AdminApi(runner, client)
         finally:
             runner.run(stack.aclose())
 
 
-async def _connect(target: Target, stack: AsyncExitStack) -> "httpx.AsyncClient":
+async def _connect(target: Target, stack: AsyncExitStack, *, begins: bool) -> "httpx.AsyncClient":
     if target.admin_url is not None:
         if not target.admin_url.startswith(("http://", "https://")):
             raise CommandFailed("--admin-url: write it as http://host:port", CHOICE_WRONG)
@@ -150,7 +151,15 @@ async def _connect(target: Target, stack: AsyncExitStack) -> "httpx.AsyncClient"
     running = await _running(target)
     if running is not None:
         return await _client(running, _token(target), stack)
-    return await _in_process(target, stack)
+    return await _in_process(target, stack, begins=begins)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises CommandFailed when that cannot be seen."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}", CHOICE_WRONG) from None
 
 
 def _token(target: Target) -> str:
@@ -159,7 +168,7 @@ def _token(target: Target) -> str:
 
     if target.admin_token is not None:
         return target.admin_token
-    if not (target.folder / TOKEN_FILE).exists():
+    if not is_there(target.folder / TOKEN_FILE):
         raise CommandFailed(
             f"the admin API's token is needed: --admin-token or FILATURE_ADMIN_TOKEN; there is no "
             f"file {TOKEN_FILE} in {target.folder}",
@@ -211,16 +220,21 @@ async def _running(target: Target) -> str | None:
     return note.admin_url if answer.is_success else None
 
 
-async def _in_process(target: Target, stack: AsyncExitStack) -> "httpx.AsyncClient":
+async def _in_process(
+    target: Target, stack: AsyncExitStack, *, begins: bool
+) -> "httpx.AsyncClient":
     import httpx  # noqa: PLC0415  # --help is quick
 
     from filature.admin.app import create_app  # noqa: PLC0415  # as above
     from filature.cli.in_process import InProcess  # noqa: PLC0415  # as above
     from filature.errors import StoreError  # noqa: PLC0415  # as above
     from filature.store.data_dir import read_note  # noqa: PLC0415  # as above
+    from filature.store.database import Database  # noqa: PLC0415  # as above
     from filature.store.store import Store  # noqa: PLC0415  # as above
 
     try:
+        if not begins:
+            Database(target.database_url).must_be_there()
         store = await Store.open(target.database_url)
     except StoreError as error:
         message = error.message
@@ -260,6 +274,8 @@ def _refusal(status: int, content: Any) -> CommandFailed:
         message = str(error["message"])
     except (TypeError, KeyError):
         return CommandFailed(f"the answer is not that of an admin API (status {status})")
+    if error.get("code") == "unknown_url":
+        return CommandFailed("this is no admin API: it has a port of its own (10081)", CHOICE_WRONG)
     if status == 401:
         message = "the admin API does not know this token: give its own by --admin-token or "
         message += "FILATURE_ADMIN_TOKEN, or the data directory that it has by --data-dir"

@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 
 import typer
 
-from filature.cli.connect import CHOICE_WRONG, CommandFailed
+from filature.cli.connect import CHOICE_WRONG, CommandFailed, is_there
 from filature.cli.session import Session, command, group
 from filature.cli.tables import show_json
 
@@ -54,7 +54,7 @@ def backup(
     session: Session, file: Annotated[Path, typer.Argument(help="A file that is not there yet.")]
 ) -> None:
     """Write everything to a file, as it is at one moment; a proxy may go on meanwhile."""
-    if file.exists():
+    if is_there(file):
         raise CommandFailed(f"{file} is there already", CHOICE_WRONG)
     url = session.target.database_url
     _upkeep().backup(url, file)
@@ -65,7 +65,7 @@ def restore(
     session: Session, file: Annotated[Path, typer.Argument(help="A file that backup wrote.")]
 ) -> None:
     """Fill an empty database from a backup."""
-    if not file.is_file():
+    if not is_there(file):
         raise CommandFailed(f"there is no file {file}", CHOICE_WRONG)
     url = session.target.database_url
     _upkeep().restore(file, url)

@@ -53,6 +53,8 @@ def create(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     ] = None,
 ) -> None:
     """Make a key. It is shown once: the ledger keeps only its SHA-256."""
+    if (budget is None) != (period is None):
+        raise CommandFailed("--budget and --period belong together: give both", CHOICE_WRONG)
     now_ms = time.time_ns() // 1_000_000
     asked: dict[str, Any] = {
         "account": account,

@@ -45,6 +45,18 @@ class Multipliers:
         self.reasoning = reasoning
 
 
+def _opened(file: Path) -> BufferedReader:
+    """Ends the command where it cannot be read."""
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        why = f"there is no file {file}"
+    except OSError as error:
+        why = f"{file}: {error.strerror}"
+    sys.stderr.write(f"filature postprocess: {why}\n")
+    raise typer.Exit(2)
+
+
 def register(app: typer.Typer) -> None:
     app.command("postprocess")(postprocess)
 
@@ -91,13 +103,8 @@ def postprocess(  # noqa: PLR0913, PLR0917  # a command's options are its argume
         from filature.cli.selftest import run  # noqa: PLC0415  # --help is quick
 
         raise typer.Exit(run())
-    if file is None:
-        source = cast(BufferedReader, sys.stdin.buffer)  # which it is, said or not
-    elif file.is_file():
-        source = file.open("rb")
-    else:
-        sys.stderr.write(f"filature postprocess: there is no file {file}\n")
-        raise typer.Exit(2)
+    stdin = cast(BufferedReader, sys.stdin.buffer)  # which it is, said or not
+    source = stdin if file is None else _opened(file)
     with source:
         read = source.read1 if split is None else source.read
         pieces = iter(lambda: read(split or _READ_BYTES), b"")

@@ -1,5 +1,6 @@
 """``filature price``: what models cost, what they may be called, and what engines multiply it by."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -8,7 +9,7 @@ import typer
 
 from filature.cli.key import coefficient_text, thousandths
 from filature.cli.session import Session, command, group
-from filature.cli.tables import Column, show_json, show_table
+from filature.cli.tables import Column, printable, show_json, show_table
 
 Model = Annotated[str, typer.Argument(help="The model's name as engines know it.")]
 _CLASSES = ("prompt", "cached", "completion", "reasoning", "request")
@@ -17,7 +18,7 @@ _CLASSES = ("prompt", "cached", "completion", "reasoning", "request")
 def register(app: typer.Typer) -> None:
     prices = group(app, "price", "Prices of models, aliases, and coefficients of engines.")
     for function in (show, set_, withdraw, import_, alias, unalias, coefficient):
-        command(prices, function)
+        command(prices, function, begins=function not in (show, withdraw, unalias))
 
 
 def show(
@@ -114,7 +115,8 @@ def import_(
     """Set prices, aliases and coefficients from a file. What it does not name stays as it is."""
     from filature.cli.price_file import read_prices  # noqa: PLC0415  # --help is quick
 
-    done = session.api.post("/prices/import", read_prices(file))
+    asked = read_prices(file)
+    done = session.api.post("/prices/import", asked)
     if session.as_json:
         show_json(done)
         return
@@ -122,6 +124,8 @@ def import_(
         f"Prices set: {len(done['set'])}, as they were: {len(done['unchanged'])}; aliases: "
         f"{done['aliases']}; coefficients: {done['coefficients']}"
     )
+    for warning in done["warnings"]:
+        _warn(warning)
 
 
 def alias(
@@ -148,7 +152,7 @@ def unalias(session: Session, name: Annotated[str, typer.Argument(help="The alia
 
 def coefficient(
     session: Session,
-    engine: Annotated[str, typer.Argument(help="The engine's name: its URL, http://host:port.")],
+    engine: Annotated[str, typer.Argument(help="The engine's name: its URL, as --engine had it.")],
     value: Annotated[str, typer.Argument(help="What prices are multiplied by: 1.5")],
     model: Annotated[str, typer.Option(help="For this model alone.")] = "*",
 ) -> None:
@@ -161,6 +165,12 @@ def coefficient(
         show_json(answer)
     else:
         _show_coefficients([answer])
+        if answer["warning"]:
+            _warn(answer["warning"])
+
+
+def _warn(warning: str) -> None:
+    sys.stderr.write(f"warning: {printable(warning)}\n")
 
 
 def _show_prices(prices: list[dict[str, Any]], *, versions: bool) -> None:

@@ -64,7 +64,11 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
         fail(command, "\n".join(lines), CHOICE_WRONG)
     for name in files:
         path: Path | None = getattr(settings, name)
-        if path is not None and not path.is_file():
+        try:
+            there = path is None or path.is_file()
+        except OSError as error:
+            fail(command, f"--{name.replace('_', '-')}: {path}: {error.strerror}", CHOICE_WRONG)
+        if not there:
             fail(command, f"--{name.replace('_', '-')}: there is no file {path}", CHOICE_WRONG)
     return settings
 

@@ -55,9 +55,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 class Session:
     """One call of a command: its target, and the admin API once it is asked for."""
 
-    def __init__(self, target: Target, as_json: bool) -> None:
+    def __init__(self, target: Target, as_json: bool, *, begins: bool) -> None:
         self.target = target
         self.as_json = as_json
+        self._begins = begins
         self._open = ExitStack()
         self._api: AdminApi | None = None
 
@@ -65,7 +66,7 @@ class Session:
     def api(self) -> AdminApi:
         """Raises CommandFailed when it cannot be had."""
         if self._api is None:
-            self._api = self._open.enter_context(connected(self.target))
+            self._api = self._open.enter_context(connected(self.target, begins=self._begins))
         return self._api
 
     def close(self) -> None:
@@ -107,9 +108,10 @@ def target_of_environment() -> Target:
     )
 
 
-def command(group: typer.Typer, function: "Command[P]", name: str | None = None) -> None:
+def command(group: typer.Typer, function: "Command[P]", *, begins: bool = False) -> None:
     """Make a command of ``function``, which is given a session before its own parameters.
 
+    ``begins``: it may be the first that is asked of a ledger, and makes one where there is none.
     What CommandFailed or an error of the store says goes to stderr, and the command ends with its status.
     """
 
@@ -118,7 +120,7 @@ def command(group: typer.Typer, function: "Command[P]", name: str | None = None)
         places = {each.name: given.pop(each.name) for each in fields(Target)}
         said = {place: value for place, value in places.items() if value is not None}
         before = {each.name: getattr(outer, each.name) for each in fields(Target)}
-        session = Session(Target(**(before | said)), given.pop("as_json"))
+        session = Session(Target(**(before | said)), given.pop("as_json"), begins=begins)
         try:
             try:
                 function(session, **given)  # type: ignore[call-arg]  # as its signature says
@@ -136,7 +138,7 @@ def command(group: typer.Typer, function: "Command[P]", name: str | None = None)
     run.__signature__ = inspect.Signature([context, *keyword])  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in (context, *keyword)}
     run.__doc__ = function.__doc__
-    group.command(name or function.__name__.rstrip("_").replace("_", "-"))(run)
+    group.command(function.__name__.rstrip("_").replace("_", "-"))(run)
 
 
 def _shared(

@@ -1,7 +1,8 @@
 """Tables for people, and JSON for programs, on standard output. What they show is the caller's.
 
-In a terminal a table has a ruled head; elsewhere it is plain text without a limit of width, one row a
-line. Whatever comes from a store is shown without what could command a terminal.
+In a terminal that is wide enough a table has a ruled head; elsewhere it is plain text without a limit of
+width, one row a line: a narrow terminal wraps it, and what is copied from there is whole. Whatever comes
+from a store is shown without what could command a terminal.
 """
 
 import io
@@ -94,25 +95,23 @@ def _print(columns: Sequence[Column], rows: list[tuple[str, ...]]) -> None:
     from rich.table import Table  # noqa: PLC0415  # as above
     from rich.text import Text  # noqa: PLC0415  # as above
 
-    on_terminal = sys.stdout.isatty()
-    table = Table(
-        box=box.SIMPLE_HEAD if on_terminal else None,
-        pad_edge=False,
-        header_style="bold",
-        padding=(0, 2, 0, 0),
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(
             column.title,
             justify="right" if column.kind in ("amount", "number") else "left",
-            no_wrap=column.kind != "text" or not on_terminal,
+            no_wrap=True,
             overflow="fold",
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    if on_terminal:
-        Console(highlight=False).print(table)
-        return
+    if sys.stdout.isatty():
+        terminal = Console(highlight=False)
+        unbounded = terminal.options.update(max_width=_WIDTH_MAX)
+        if terminal.measure(table, options=unbounded).maximum <= terminal.width:
+            terminal.print(table)
+            return
+    table.box = None
     plain = io.StringIO()
     Console(file=plain, width=_WIDTH_MAX, highlight=False, color_system=None).print(table)
     for line in plain.getvalue().splitlines():

@@ -31,4 +31,7 @@ def unix_ms(text: str | None, now_ms: int, option: str, *, ahead: bool = False) 
         ) from None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    return int(time.timestamp() * 1000)
+    given_ms = int(time.timestamp() * 1000)
+    if ahead and given_ms <= now_ms:
+        raise CommandFailed(f"{option}: {text} is past", CHOICE_WRONG)
+    return given_ms

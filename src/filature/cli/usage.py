@@ -1,5 +1,6 @@
 """``filature usage``: what was asked, what came of it and what it cost, from the stored usage records."""
 
+import sys
 import time
 from enum import StrEnum
 from typing import Annotated
@@ -77,6 +78,8 @@ def list_(  # a command's options are its arguments
         ),
         empty="There are no such requests.",
     )
+    if answer["has_more"]:
+        sys.stderr.write(f"These are the latest {limit} of more: --limit shows others.\n")
 
 
 def show(

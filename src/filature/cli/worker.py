@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from filature.worker.app import Worker
 
 _LOOK_S: Final = 0.1
+_ENGINE_WAIT_S: Final = 5.0
+"""Until it is said that no engine answers; then it is waited for silently."""
 _PLURALS: Final = {"proxy": "proxies", "engine": "engines", "allow_field": "allow_fields"}
 """Settings of options that may be given several times."""
 
@@ -140,7 +142,7 @@ def _serve(given: dict[str, Any]) -> None:
     settings = settings_of("worker", WorkerSettings, given, ("engine_ca", "proxy_ca"))
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": default_data_dir() / "worker"})
-    run("worker", serve(settings, _Announcement().started), settings.log_level)
+    run("worker", serve(settings, Announcement().started), settings.log_level)
 
 
 Name = Annotated[str, typer.Argument(help="The worker's name.")]
@@ -206,7 +208,7 @@ def disable(session: Session, name: Name) -> None:
 
 
 def enable(session: Session, name: Name) -> None:
-    """Send a worker requests again; one that drains, when it is started anew."""
+    """Send a worker requests again; one that drains, when it is started anew. What it is marked for stays."""
     draining = "gets requests again when it is started anew: it is draining"
     _tell(session, name, "enable", "gets requests again", draining)
 
@@ -294,10 +296,15 @@ def _tell(session: Session, name: str, what: str, done: str, draining: str = "")
     else:
         said = draining if draining and answer["state"] == "draining" else done
         print(f"{name} {said}.")
+        if what == "enable" and answer["marks"]:
+            print(
+                f"It stays marked for {', '.join(answer['marks'])}: `filature worker audit {name}` shows why, "
+                f"`filature worker clear {name}` holds nothing against it any more."
+            )
 
 
-class _Announcement:
-    """Prints once when it begins, once for each proxy that was joined."""
+class Announcement:
+    """Prints once when it begins, once where no engine answers, once for each proxy that was joined."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -308,7 +315,8 @@ class _Announcement:
         if worker.metrics_port is not None and worker.settings.metrics is not None:
             host = worker.settings.metrics.rpartition(":")[0]
             print(f"Metrics: http://{host}:{worker.metrics_port}/metrics", flush=True)
-        self._tasks.append(asyncio.get_running_loop().create_task(self._watch(worker)))
+        loop = asyncio.get_running_loop()
+        self._tasks += [loop.create_task(each(worker)) for each in (self._watch, self._wait)]
 
     async def _watch(self, worker: "Worker") -> None:
         left = list(worker.links)
@@ -318,3 +326,14 @@ class _Announcement:
                 print(f"Joined {link.url} with {models}", flush=True)
                 left.remove(link)
             await asyncio.sleep(_LOOK_S)
+
+    async def _wait(self, worker: "Worker") -> None:
+        """A worker without a model joins nobody: say what it waits for."""
+        await asyncio.sleep(_ENGINE_WAIT_S)
+        engines = worker.engines.engines
+        if not any(engine.reachable and engine.models for engine in engines):
+            names = ", ".join(engine.name for engine in engines)
+            print(
+                f"No proxy is joined before an engine tells its models: {names}; asked again and again.",
+                flush=True,
+            )

@@ -47,9 +47,9 @@ def change(
     if not given:
         fail(_COMMAND, "give --coefficient, --max-requests or both", CHOICE_WRONG)
     folder = data_dir or default_data_dir() / "worker"
-    if not (folder / OUTBOX_FILE).exists():
-        fail(_COMMAND, f"{folder} is no worker's data directory: --data-dir", CHOICE_WRONG)
     try:
+        if not (folder / OUTBOX_FILE).exists():
+            fail(_COMMAND, f"{folder} is no worker's data directory: --data-dir", CHOICE_WRONG)
         wanted = Change.model_validate(read_change(folder).model_dump() | given)
         write_change(folder, wanted)
     except ValidationError as error:

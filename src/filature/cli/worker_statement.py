@@ -44,7 +44,9 @@ def verify(
 
     try:
         text = read_file(file)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(_COMMAND, f"{file} cannot be read: {error.strerror}", CHOICE_WRONG)
+    except ValueError as error:
         fail(_COMMAND, f"{file} cannot be read: {error}", CHOICE_WRONG)
     keys = _keys(file, proxy_key)
     try:

@@ -11,7 +11,8 @@ from filature.cli.tables import Column, show_json, show_table, time_text
 
 def register(app: typer.Typer) -> None:
     tokens = group(app, "worker-token", "Workers' tokens: make, list, revoke.")
-    for function in (create, list_, revoke):
+    command(tokens, create, begins=True)
+    for function in (list_, revoke):
         command(tokens, function)
 
 

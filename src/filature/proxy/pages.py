@@ -61,20 +61,24 @@ class Pages:
 
     # models
 
-    def _names(self) -> dict[str, str]:
-        """What clients may ask for: names of engines' models, and aliases of those; each with the model."""
+    def _names(self, caller: Caller | None) -> dict[str, str]:
+        """What a client may ask for: names of engines' models, and aliases of those; each with the model."""
         served = self._engines.models()
         aliases = self._store.prices.aliases.items()
-        named = {alias: model for alias, model in aliases if model in served}
-        return {name: name for name in served} | named
+        named = {name: name for name in served}
+        named |= {alias: model for alias, model in aliases if model in served}
+        allowed = None if caller is None or caller.key is None else caller.key.limits.models
+        if allowed is None:
+            return named
+        return {name: model for name, model in named.items() if name in allowed or model in allowed}
 
     def _models(self, head: RequestHead, caller: Caller | None) -> Body:
-        entries = [self._model_entry(name, model) for name, model in self._names().items()]
+        entries = [self._model_entry(name, model) for name, model in self._names(caller).items()]
         return orjson.dumps({"object": "list", "data": entries})
 
     def _model(self, head: RequestHead, caller: Caller | None) -> Body:
         name = unquote(head.path.removeprefix("/v1/models/"))
-        model = self._names().get(name)
+        model = self._names(caller).get(name)
         if model is None:
             raise ModelNotFound(f"The model {name!r} does not exist here.", param="model")
         return orjson.dumps(self._model_entry(name, model))

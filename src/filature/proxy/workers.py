@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from filature.admin.marks import ClaimFigures
@@ -142,6 +142,12 @@ class Workers:
             for worker in self._workers.values()
         ]
 
+    def own_engines(self) -> Mapping[str, Collection[str]]:
+        """Those that are no workers, with their models."""
+        return {
+            each.name: each.models.keys() for each in self._engines.engines if not each.is_remote
+        }
+
     def get(self, name: str) -> Worker | None:
         return self._workers.get(name)
 
@@ -195,6 +201,8 @@ class Workers:
     def disable(self, name: str, *, disabled: bool) -> None:
         """Give a worker no new requests, or give it some again; also one that is not here."""
         (self._disabled.add if disabled else self._disabled.discard)(name)
+        if not disabled and self.auditor is not None:
+            self.auditor.reinstate(name)
         worker = self._workers.get(name)
         if worker is not None:
             self._offer(worker)

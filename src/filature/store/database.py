@@ -55,6 +55,21 @@ class Database:
         """For messages: the URL without its password."""
         return self.url.render_as_string(hide_password=True)
 
+    def must_be_there(self) -> None:
+        """SQLite would make a new file, and say nothing. Raises StoreError where there is none."""
+        if self.kind != "sqlite":
+            return
+        try:
+            there = self.path.is_file()
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be used: {error.strerror}") from None
+        if not there:
+            raise StoreError(
+                f"There is no ledger at {self.path}. Say where yours is by --data-dir "
+                "(FILATURE_DATA_DIR) or --database (FILATURE_DATABASE); `filature up`, `filature "
+                "proxy` and `filature account create NAME` begin one."
+            )
+
     def upgrade(self) -> None:
         """Bring the schema to this program's version, in one transaction.
 

@@ -67,11 +67,14 @@ class Marks:
         await self._writer.call(run)
         self._marks[key] = mark
 
-    async def clear(self, worker: str) -> None:
-        """All of a worker's."""
-        statement = delete(worker_marks).where(worker_marks.c.worker == worker)
-        await self._writer.execute(statement)
-        for key in [key for key in self._marks if key[0] == worker]:
+    async def clear(self, worker: str, kind: str | None = None) -> None:
+        """All of a worker's, or those of one kind."""
+        table = worker_marks.c
+        theirs = table.worker == worker
+        if kind is not None:
+            theirs &= table.kind == kind
+        await self._writer.execute(delete(worker_marks).where(theirs))
+        for key in [key for key in self._marks if key[0] == worker and kind in (None, key[2])]:
             del self._marks[key]
 
 

@@ -60,7 +60,10 @@ class ModelPrice:
         for name, most in bounds.items():
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value <= most:
-                raise InvalidRequest(f"{name} must be 0 to {most}, not {value}.", param=name)
+                said = f"{most}, not {value}"
+                if name in _PRICES:
+                    said = f"{most // NANO_PER_CREDIT} credits"
+                raise InvalidRequest(f"{name} must be 0 to {said}.", param=name)
 
 
 _PRICES: Final = ("prompt", "cached", "completion", "reasoning", "request")

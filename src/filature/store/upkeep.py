@@ -47,7 +47,7 @@ def copy(source_url: str, target_url: str) -> dict[str, int]:
     nothing was copied.
     """
     source = Database(source_url)
-    _must_be_there(source)
+    source.must_be_there()
     with ExitStack() as stack:
         stack.enter_context(_alone(source))
         source.upgrade()
@@ -69,7 +69,7 @@ def backup(url: str, path: Path) -> None:
     An SQLite file, or for PostgreSQL what its own ``pg_dump`` writes.
     """
     database = Database(url)
-    _must_be_there(database)
+    database.must_be_there()
     if path.exists():
         raise StoreError(f"{path} is there already.")
     part = path.with_name(f".{path.name}.part")
@@ -132,12 +132,6 @@ def _told(database: Database) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise StoreError(f"{database.name} cannot be used: {error.orig}") from None
-
-
-def _must_be_there(database: Database) -> None:
-    """SQLite would make a new file, and say nothing."""
-    if database.kind == "sqlite" and not database.path.is_file():
-        raise StoreError(f"There is no file {database.path}.")
 
 
 def _keep_private(database: Database) -> None:

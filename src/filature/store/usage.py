@@ -47,18 +47,22 @@ class UsageLog:
         since_ms: int | None = None,
         until_ms: int | None = None,
         limit: int = 100,
-    ) -> "list[dict[str, Any]]":
-        """Those that ended the latest first, as JSON objects. Raises InvalidRequest on a limit out of bounds."""
+    ) -> "tuple[list[dict[str, Any]], bool]":
+        """Those that ended the latest first, as JSON objects, and whether there are more than ``limit``.
+
+        Raises InvalidRequest on a limit out of bounds.
+        """
         if not 1 <= limit <= LIST_MAX:
             raise InvalidRequest(f"limit must be 1 to {LIST_MAX}.", param="limit")
         table = usage_records.c
-        query = select(table.record).order_by(table.seq.desc()).limit(limit)
+        query = select(table.record).order_by(table.seq.desc()).limit(limit + 1)
         query = _filtered(query, account, model, outcome, since_ms, until_ms)
 
         def read(connection: Connection) -> "list[dict[str, Any]]":
             return [orjson.loads(record) for record in connection.execute(query).scalars()]
 
-        return await self._reader.read(read)
+        records = await self._reader.read(read)
+        return records[:limit], len(records) > limit
 
     async def sums(
         self,

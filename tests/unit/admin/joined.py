@@ -21,6 +21,9 @@ class Joined:
             WorkerStanding("gpu", self.state, models, 3, 64, 32, 1.25, 2, "9.9", 1_782_907_200_000)
         ]
 
+    def own_engines(self) -> dict[str, set[str]]:
+        return {"http://own:1": {"silk", "wool"}, "http://new:1": set()}
+
     def disable(self, name: str, *, disabled: bool) -> None:
         self.told.append((name, "disable" if disabled else "enable"))
 

@@ -42,6 +42,15 @@ async def test_a_scheme_is_known_in_any_case(api: Api) -> None:
     assert answer.status_code == 200
 
 
+async def test_a_body_that_is_not_said_to_be_json_is_told_so(api: Api) -> None:
+    for headers in ({}, {"content-type": "application/x-www-form-urlencoded"}):
+        answer = await api.client.post(
+            "/admin/v1/accounts", content=b'{"name": "a"}', headers=headers
+        )
+        assert answer.status_code == 400
+        assert "content-type: application/json" in answer.json()["error"]["message"]
+
+
 async def test_the_token_is_asked_for_before_the_body_is_read(api: Api) -> None:
     read = False
 

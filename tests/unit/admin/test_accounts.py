@@ -49,6 +49,7 @@ async def test_a_refund_is_of_what_is_not_held(api: Api) -> None:
     refund = {"amount": "7", "id": "back"}
     error = await api.refused("POST", "/accounts/alice/refund", refund, 409)
     assert error["code"] == "insufficient_funds"
+    assert error["message"].startswith("alice has only 6 credits that no running request holds")
     done = await api.ask("POST", "/accounts/alice/refund", refund | {"amount": "6"}, 201)
     assert done["account"]["available_nano"] == 0
     assert (await api.ask("POST", "/accounts/alice/refund", refund | {"amount": "6"}))[

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.admin.api import NOW_MS, Api, charged, opened, rich
 from tests.unit.admin.joined import Joined
 
-from filature.store.marks import SUSPENDED, Mark
+from filature.store.marks import SUSPENDED, Mark, Marks
 
 DETAIL = '{"belief":{},"samples":8,"claimed":900,"allowed":100}'
 
@@ -88,6 +88,24 @@ async def test_one_that_was_suspended_is_enabled_again(running: Api, joined: Joi
     assert (shown["state"], shown["disabled"]) == ("ready", False)
     assert running.store.disabled_workers.names() == frozenset()
     assert joined.told == [("gpu", "forgive"), ("gpu", "enable")]
+
+
+async def test_enabling_ends_a_suspension_and_leaves_other_marks(
+    running: Api, joined: Joined
+) -> None:
+    await mark(running, "completion")
+    await mark(running, SUSPENDED)
+    await mark(running, SUSPENDED, "zoe")
+    await running.store.disabled_workers.disable("gpu")
+    shown = await running.ask("POST", "/workers/gpu/enable")
+    assert (shown["state"], shown["marks"]) == ("ready", ["completion"])
+    assert joined.told == [("gpu", "enable")]
+    stored = await Marks.load(running.store.reader, running.store.writer)
+    assert {(each.worker, each.kind) for each in stored.all()} == {
+        ("gpu", "completion"),
+        ("zoe", SUSPENDED),
+    }
+    assert stored.all() == running.store.marks.all()
 
 
 async def test_one_that_the_operator_disabled_stays_so(running: Api, joined: Joined) -> None:

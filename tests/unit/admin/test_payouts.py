@@ -65,6 +65,7 @@ async def test_never_more_than_the_balance(either: Api) -> None:
     await asked(either, "a", 1001)
     error = await either.refused("POST", "/payouts", {"request": "a"}, status=409)
     assert error["code"] == "insufficient_funds"
+    assert error["message"].startswith("w has only 0.000001 credits")
     assert (await either.store.payout_requests.get("a")).state == "open"
     assert balance(either) == 1000
     await either.ask("POST", "/payouts", body | {"amount": "0.000001"}, 201)
@@ -127,6 +128,18 @@ async def test_payouts_and_open_requests_are_listed(api: Api) -> None:
     await api.ask("POST", "/accounts", {"name": "x", "kind": "worker"}, 201)
     assert await listed(api, "?worker=x") == []
     await api.refused("GET", "/payouts?worker=nobody", status=404)
+
+
+async def test_a_worker_that_earned_nothing_yet(api: Api) -> None:
+    body = {"worker": "gpu", "amount": "1"}
+    assert (await api.refused("POST", "/payouts", body, 404))["code"] == "account_not_found"
+    await api.ask("POST", "/worker-tokens", {"worker": "gpu"}, 201)
+    error = await api.refused("POST", "/payouts", body, 409)
+    assert (error["code"], error["message"]) == (
+        "insufficient_funds",
+        "gpu has earned nothing yet.",
+    )
+    assert await listed(api, "?worker=gpu") == []
 
 
 async def test_as_csv(api: Api) -> None:

@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
-from tests.unit.admin.api import Api
+from tests.unit.admin.api import Api, opened
+from tests.unit.admin.joined import Joined
 
 PRICE = {"prompt": "0.20", "cached": "0.02", "completion": "0.80", "fee_bp": 500}
 MODEL = "/prices/Qwen/Qwen3-8B"
@@ -69,6 +72,30 @@ async def test_coefficients(api: Api) -> None:
     assert shown == [("127.0.0.1:8000", "*", 1500), ("e", "m", 900)]
     error = await api.refused("PUT", "/coefficients", {"engine": "e", "coefficient": -1})
     assert error["param"] == "coefficient"
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "said"),
+    [
+        ("http://own:1", "*", None),
+        ("http://own:1", "silk", None),
+        ("http://new:1", "silk", None),  # which has not answered yet
+        ("http://own:1", "satin", "does not serve 'satin' now. What it serves: silk, wool."),
+        ("http://own:1/", "*", "no engine 'http://own:1/' now. Those that it has: http://new:1, h"),
+        ("gpu", "*", "gpu is a worker"),
+    ],
+)
+async def test_coefficients_beside_what_a_proxy_has(
+    tmp_path: Path, engine: str, model: str, said: str | None
+) -> None:
+    async with opened(f"sqlite:///{tmp_path}/f.db", Joined()) as api:
+        await api.ask("POST", "/worker-tokens", {"worker": "gpu"}, 201)
+        asked = {"engine": engine, "model": model, "coefficient": 1500}
+        warning = (await api.ask("PUT", "/coefficients", asked))["warning"]
+        assert warning == said or said in warning
+        done = await api.ask("POST", "/prices/import", {"coefficients": [asked]})
+        assert done["warnings"] == ([] if warning is None else [warning])
+        assert api.store.prices.coefficients() == [(engine, model, 1500)]
 
 
 class TestImport:

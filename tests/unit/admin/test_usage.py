@@ -27,8 +27,13 @@ async def test_the_latest_come_first_and_filters_hold(api: Api) -> None:
     assert await ids("") == ["r3", "r2", "r1"]
     assert await ids("?model=other&account=alice&outcome=completed") == ["r2"]
     assert await ids(f"?since_ms={NOW_MS + 5}&until_ms={NOW_MS + DAY_MS}") == ["r2"]
+    for path in ("/usage?account=bob", "/usage/sums?by=day&account=bob"):
+        assert (await api.refused("GET", path, status=404))["code"] == "account_not_found"
+    await api.ask("POST", "/accounts", {"name": "bob"}, 201)
     assert await ids("?account=bob") == []
-    assert (await api.ask("GET", "/usage?limit=2"))["has_more"]
+    for limit, has_more in ((2, True), (3, False), (4, False), (10_000, False)):
+        answer = await api.ask("GET", f"/usage?limit={limit}")
+        assert (len(answer["data"]), answer["has_more"]) == (min(limit, 3), has_more)
     assert (await api.refused("GET", "/usage?limit=0"))["param"] == "limit"
 
 
@@ -61,5 +66,6 @@ async def test_sums(api: Api) -> None:
     assert await sums("?by=account") == [("alice", 2, 3)]
     assert await sums("?by=day") == [("2026-07-01", 1, 1), ("2026-07-02", 1, 2)]
     assert await sums(f"?by=model&since_ms={NOW_MS + 1}") == [("other", 1, 2)]
+    await api.ask("POST", "/accounts", {"name": "bob"}, 201)
     assert await sums("?by=outcome&account=bob") == []
     assert (await api.refused("GET", "/usage/sums?by=colour"))["param"] == "by"

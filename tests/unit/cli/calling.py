@@ -25,6 +25,10 @@ class Caller:
             raise result.exception
         return result
 
+    def begin(self) -> None:
+        """A ledger in which nothing is yet."""
+        self.said("db", "upgrade")
+
     def said(self, *arguments: str, status: int = 0) -> str:
         result = self.run(*arguments)
         assert result.exit_code == status, result.output

@@ -26,6 +26,7 @@ def test_a_top_up_without_an_id_is_one_of_its_own(cli: Caller) -> None:
 
 def test_accounts_are_listed(cli: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("filature.cli.account.PAGE", 1)
+    cli.begin()
     assert "filature account create" in cli.said("account", "list", "--kind", "client")
     for name in ("bob", "alice"):
         cli.said("account", "create", name)
@@ -46,8 +47,8 @@ def test_accounts_are_listed(cli: Caller, monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_is_refused_says_why(cli: Caller) -> None:
     cli.said("account", "create", "alice")
     assert "There is no account 'bob'" in cli.failed("account", "show", "bob")
-    assert "has less than" in cli.failed("account", "refund", "alice", "1")
-    assert "has less than" not in cli.failed("account", "payout", "alice", "1", status=2)
+    assert "has only" in cli.failed("account", "refund", "alice", "1")
+    assert "has only" not in cli.failed("account", "payout", "alice", "1", status=2)
     assert "at most nine decimals" in cli.failed("account", "top-up", "alice", "much", status=2)
     assert "above zero" in cli.failed("account", "top-up", "alice", "0", status=2)
     assert "name must be" in cli.failed("account", "create", "a b", status=2)
@@ -57,7 +58,7 @@ def test_what_is_refused_says_why(cli: Caller) -> None:
 
 def test_a_worker_is_paid_what_it_has(cli: Caller) -> None:
     cli.said("account", "create", "w", "--worker")
-    assert "has less than" in cli.failed("account", "payout", "worker:w", "1")
+    assert "has only" in cli.failed("account", "payout", "worker:w", "1")
 
 
 def test_options_may_stand_before_the_command_too(cli: Caller) -> None:
@@ -77,4 +78,4 @@ def test_an_engine_by_url_is_a_worker_of_that_name(cli: Caller) -> None:
     name = "http://10.0.0.1:8000/base"
     cli.said("account", "create", name, "--worker")
     assert cli.answer("account", "show", f"worker:{name}")["name"] == name
-    assert "has less than" in cli.failed("account", "payout", f"worker:{name}", "1")
+    assert "has only" in cli.failed("account", "payout", f"worker:{name}", "1")

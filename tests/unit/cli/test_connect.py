@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,9 @@ from tests.unit.cli.serving import serving
 
 from filature.cli.connect import AdminApi, Target, connected
 from filature.cli.in_process import InProcess
+from filature.errors import NotFound
 from filature.store.data_dir import RunningProxy, write_note
+from filature.wire.envelope import error_body
 
 
 def test_commands_ask_the_proxy_that_runs(cli: Caller) -> None:
@@ -69,6 +73,53 @@ def test_another_database_is_another_ledger(cli: Caller) -> None:
     assert "no database's URL" in cli.failed("account", "list", "--database", "nonsense")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("account", "list"),
+        ("account", "top-up", "alice", "1"),
+        ("key", "list"),
+        ("ledger", "check"),
+        ("ledger", "export"),
+        ("payout", "list"),
+        ("price", "show"),
+        ("price", "withdraw", "m"),
+        ("usage", "list"),
+        ("usage", "sum"),
+        ("worker", "list"),
+        ("worker-token", "list"),
+        ("db", "backup", "file"),
+    ],
+)
+def test_where_no_ledger_is_none_is_made(cli: Caller, words: tuple[str, ...]) -> None:
+    said = cli.failed(*words)
+    assert f"There is no ledger at {cli.folder}/filature.db" in said
+    assert not cli.folder.exists()
+
+
+def test_what_to_do_where_no_ledger_is(cli: Caller) -> None:
+    said = cli.failed("account", "list")
+    assert "--data-dir (FILATURE_DATA_DIR)" in said
+    assert "filature account create" in said
+    too_long = f"sqlite:////{'x' * 300}/a.db"
+    assert "File name too long" in cli.failed("account", "list", "--database", too_long)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("account", "create", "alice"),
+        ("price", "set", "m", "--in", "1", "--out", "1"),
+        ("price", "alias", "n", "m"),
+        ("price", "coefficient", "http://h:1", "1.5"),
+        ("worker-token", "create", "gpu"),
+    ],
+)
+def test_the_first_command_may_begin_a_ledger(cli: Caller, words: tuple[str, ...]) -> None:
+    assert cli.run(*words).exit_code == 0
+    assert (cli.folder / "filature.db").is_file()
+
+
 def test_a_store_in_use_says_by_whom(cli: Caller) -> None:
     with serving(cli.folder) as running:
         with socket.create_server(("127.0.0.1", 0)) as deaf:
@@ -115,6 +166,7 @@ def test_whether_a_lost_top_up_was_done_can_be_found_out(
 def test_a_defect_is_told_as_one(
     cli: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    cli.begin()
     monkeypatch.setattr("filature.store.keys.KeyRing.list", None)
     assert "internal error" in cli.failed("key", "list")
     assert "the admin application failed" in caplog.text
@@ -127,6 +179,26 @@ def test_what_answers_and_is_no_admin_api(cli: Caller) -> None:
     url = ("--admin-url", running.url, "--admin-token", "x")
     assert "did not answer" in cli.failed("account", "list", *url)
     assert "did not answer" in cli.failed("ledger", "export", *url)
+
+
+def test_the_port_of_clients_is_told_from_the_admin_port(cli: Caller) -> None:
+    body = error_body(NotFound("Unknown path", code="unknown_url"))
+
+    class Clients(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_request(self, *arguments: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Clients) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = ("--admin-url", f"http://127.0.0.1:{server.server_port}", "--admin-token", "x")
+        said = cli.failed("account", "list", *url, status=2)
+        thread.join()
+    assert "no admin API" in said
 
 
 def test_a_body_comes_piece_by_piece(cli: Caller) -> None:
@@ -170,6 +242,6 @@ def test_an_answer_that_breaks_off_is_an_error() -> None:
 
 def test_the_connection_is_closed_with_its_block(tmp_path: Path) -> None:
     for _ in range(2):  # the second finds the lock free
-        with connected(Target(data_dir=tmp_path)) as api:
+        with connected(Target(data_dir=tmp_path), begins=True) as api:
             assert isinstance(api, AdminApi)
             assert api.get("/keys")["data"] == []

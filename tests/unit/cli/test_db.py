@@ -66,4 +66,6 @@ def test_what_cannot_be_done(cli: Caller, asked: list[tuple[object, ...]], tmp_p
     assert "in use by process 7" in cli.failed("db", "backup", str(tmp_path / "b"), *broken)
     assert "no database's URL" in cli.failed("db", "copy", "nonsense")
     assert "there is no file" in cli.failed("db", "restore", str(tmp_path / "no"), status=2)
+    for command in ("backup", "restore"):
+        assert "File name too long" in cli.failed("db", command, "x" * 300, status=2)
     assert asked == []

@@ -35,7 +35,7 @@ def test_all_limits(cli: Caller) -> None:
     table = cli.said("key", "list", "--account", "alice")
     assert "2.50 credits/month, 60 requests/min, 10000 tokens/min, 4 at once, models a b" in table
     assert "coefficient ≤ 1.5, until 20" in table
-    assert cli.said("key", "list", "--account", "bob").startswith("There are no keys")
+    assert "There is no account 'bob'" in cli.failed("key", "list", "--account", "bob")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_all_limits(cli: Caller) -> None:
             "--max-coefficient: write a number",
         ),
         (["--expires", "soon"], "--expires: write a time"),
-        (["--expires", "2001-01-01"], "is past"),
+        (["--expires", "2001-01-01"], "--expires: 2001-01-01 is past"),
+        (["--budget", "5"], "--budget and --period belong together"),
+        (["--period", "day"], "--budget and --period belong together"),
         (["--model", "a\tb"], "printable"),
     ],
 )

@@ -83,3 +83,6 @@ def test_a_missing_file_is_said_plainly() -> None:
     status, out, told = run("nowhere.txt")
     assert (status, out) == (2, b"")
     assert told == "filature postprocess: there is no file nowhere.txt\n"
+    status, _, told = run("x" * 300)
+    assert (status, told) == (2, f"filature postprocess: {'x' * 300}: File name too long\n")
+    assert "Is a directory" in run("/")[2]

@@ -8,6 +8,7 @@ SET = ("price", "set", MODEL, "--in", "0.20", "--cached", "0.02", "--out", "0.80
 
 
 def test_a_price_from_its_setting_to_its_withdrawal(cli: Caller) -> None:
+    cli.begin()
     assert "filature price set" in cli.said("price", "show")
     (row,) = rows(cli.said(*SET))
     assert row[:7] == [MODEL, "1", "0.20", "0.02", "0.80", "0.80", "0.00"]
@@ -41,11 +42,26 @@ def test_coefficients(cli: Caller) -> None:
     assert rows(cli.said("price", "coefficient", "http://10.0.0.1:8000", "1.5")) == [
         ["http://10.0.0.1:8000", "*", "1.5"]
     ]
+    doubted = cli.run("price", "coefficient", "http://10.0.0.1:8000", "0.9", "--model", MODEL)
+    assert doubted.exit_code == 0
+    assert doubted.stderr.startswith(f"warning: '{MODEL}' has no price of its own")
+    cli.said(*SET)
     cli.said("price", "coefficient", "http://10.0.0.1:8000", "0.9", "--model", MODEL)
+    assert cli.answer("price", "coefficient", "http://10.0.0.1:8000", "1.5")["warning"] is None
     found = cli.answer("price", "show")["coefficients"]
     assert [(each["model"], each["coefficient"]) for each in found] == [("*", 1500), (MODEL, 900)]
     assert "http://10.0.0.1:8000  Qwen/Qwen3-8B          0.9\n" in cli.said("price", "show")
     assert "VALUE: " in cli.failed("price", "coefficient", "e", "1.2345", status=2)
+
+
+def test_an_import_says_of_which_engines_nothing_is_known(cli: Caller, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('[coefficients]\n"10.0.0.7:8000" = 1.5\n"http://10.0.0.7:8000" = 1.5\n')
+    done = cli.run("price", "import", str(path))
+    assert "coefficients: 2" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: No engine has the name '10.0.0.7:8000'")
+    assert len(cli.answer("price", "import", str(path))["warnings"]) == 1
 
 
 def test_prices_that_cannot_be(cli: Caller) -> None:
@@ -71,12 +87,12 @@ out = "0.000000001"
 gpt-4o-mini = "Qwen/Qwen3-8B"
 
 [coefficients]
-"10.0.0.7:8000" = 1.5
-"10.0.0.8:8000" = { "*" = 1, "Qwen/Qwen3-8B" = 0.9 }
+"http://10.0.0.7:8000" = 1.5
+"http://10.0.0.8:8000" = { "*" = 1, "Qwen/Qwen3-8B" = 0.9 }
 """
 JSON = """{"prices": {"Qwen/Qwen3-8B": {"in": 0.20, "cached": "0.02", "out": 0.80, "fee_bp": 500},
 "free": {"in": 0, "out": 0.000000001}}, "aliases": {"gpt-4o-mini": "Qwen/Qwen3-8B"},
-"coefficients": {"10.0.0.7:8000": "1.5", "10.0.0.8:8000": {"*": 1.0, "Qwen/Qwen3-8B": 0.9}}}"""
+"coefficients": {"http://10.0.0.7:8000": "1.5", "http://10.0.0.8:8000": {"*": 1.0, "Qwen/Qwen3-8B": 0.9}}}"""
 CSV = "model,in,cached,out,fee_bp\nQwen/Qwen3-8B,0.20,0.02,0.80,500\nfree,0,,0.000000001,\n"
 
 
@@ -135,3 +151,4 @@ def test_a_file_that_cannot_be_read(
 def test_a_file_that_is_not_there(cli: Caller, tmp_path: Path) -> None:
     missing = str(tmp_path / "none.toml")
     assert "No such file" in cli.failed("price", "import", missing, status=2)
+    assert not cli.folder.exists()

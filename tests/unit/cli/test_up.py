@@ -42,6 +42,7 @@ def test_help_of_each_command(command: str) -> None:
         (["--engine", "http://h", "--price-in", "\N{ARABIC-INDIC DIGIT THREE}"], "--price-in: "),
         (["--engine", "http://h", "--tls-cert", "/nowhere"], "--tls-cert: there is no file"),
         (["--engine", "http://h", "--engine-ca", "/nowhere"], "--engine-ca: there is no file"),
+        (["--engine", "http://h", "--engine-ca", "x" * 300], "xx: File name too long"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_status_2(arguments: list[str], said: str) -> None:

@@ -41,9 +41,15 @@ def test_requests_are_listed(cli: Caller, requests: Callable[..., None]) -> None
     assert rows(table)[2][-1] == "0.000000123"
     only = cli.answer("usage", "list", "--model", "silk", "--until", "2026-07-02", "--limit", "1")
     assert [each["id"] for each in only["data"]] == ["r2"]
+    cut = cli.run("usage", "list", "--limit", "2")
+    assert [row[2] for row in rows(cut.stdout)] == ["r3", "r2"]
+    assert "the latest 2 of more: --limit" in cut.stderr
+    assert not cli.run("usage", "list", "--limit", "3").stderr
     late = cli.answer("usage", "list", "--since", "2026-07-02T00:00+00:00")
     assert [each["id"] for each in late["data"]] == ["r3"]
-    assert cli.answer("usage", "list", "--account", "bob")["data"] == []
+    assert cli.answer("usage", "list", "--account", "fees")["data"] == []
+    for words in (("usage", "list"), ("usage", "sum")):
+        assert "There is no account 'bob'" in cli.failed(*words, "--account", "bob")
 
 
 def test_one_request(cli: Caller, requests: Callable[..., None]) -> None:
@@ -71,5 +77,6 @@ def test_sums(cli: Caller, requests: Callable[..., None]) -> None:
 
 
 def test_times_that_are_none(cli: Caller) -> None:
+    cli.begin()
     assert "--since: write a time" in cli.failed("usage", "list", "--since", "now", status=2)
     assert cli.run("usage", "list", "--limit", "0").exit_code == 2

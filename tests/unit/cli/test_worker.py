@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.unit.admin.joined import Joined
@@ -11,6 +13,7 @@ from tests.unit.cli.calling import Caller, rows
 from tests.unit.cli.serving import Running, serving
 from tests.unit.store.working import fail, rich, serve
 
+from filature.cli.worker import Announcement
 from filature.store.availability import WorkerDay
 
 DAY_MS = 86_400_000
@@ -54,6 +57,7 @@ def test_disabled_enabled_and_drained(cli: Caller, running: Running, joined: Joi
 
 
 def test_without_a_proxy_one_can_be_disabled_and_not_drained(cli: Caller) -> None:
+    cli.begin()
     assert "There are no workers yet" in cli.said("worker", "list")
     cli.said("worker-token", "create", "gpu")
     cli.said("worker", "disable", "gpu")
@@ -119,8 +123,21 @@ def test_what_is_wrong_with_its_options_is_said(
     assert said in cli.failed("worker", *words, status=2)
 
 
+@pytest.mark.parametrize("reachable", [False, True])
+async def test_what_a_worker_waits_for_is_said(
+    reachable: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("filature.cli.worker._ENGINE_WAIT_S", 0)
+    engine = SimpleNamespace(name="http://gpu:1", reachable=reachable, models={"m": None})
+    waiting: Any = SimpleNamespace(engines=SimpleNamespace(engines=[engine]))
+    await Announcement()._wait(waiting)
+    said = capsys.readouterr().out
+    assert ("http://gpu:1; asked again and again" in said) is not reachable
+
+
 def test_its_own_data_dir_is_not_the_ledgers(cli: Caller, tmp_path: Path) -> None:
     cli.said("worker-token", "create", "gpu")
-    other = str(tmp_path / "other")
-    assert "There are no workers" in cli.said("worker", "list", "--data-dir", other)
+    other = Caller(tmp_path / "other")
+    other.begin()
+    assert "There are no workers" in cli.said("worker", "list", "--data-dir", str(other.folder))
     assert rows(cli.said("worker", "list"))[0][0] == "gpu"

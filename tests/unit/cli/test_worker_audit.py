@@ -47,6 +47,16 @@ def test_cleared(cli: Caller, running: Running) -> None:
     assert "not marked" in cli.said("worker", "audit", "gpu")
 
 
+def test_enabled_though_marked(cli: Caller, running: Running) -> None:
+    mark(running, SUSPENDED, "{}")
+    assert cli.said("worker", "enable", "gpu") == "gpu gets requests again.\n"
+    mark(running, "completion", "{}")
+    mark(running, SUSPENDED, "{}")
+    said = cli.said("worker", "enable", "gpu")
+    assert "It stays marked for completion:" in said
+    assert "filature worker clear gpu" in said
+
+
 def test_without_a_proxy(cli: Caller) -> None:
     cli.said("worker-token", "create", "gpu")
     said = cli.said("worker", "audit", "gpu")

@@ -41,3 +41,5 @@ def test_a_folder_of_nobody_s_worker(cli: Caller, tmp_path: Path) -> None:
     options = ("--coefficient", "1", "--data-dir", str(tmp_path))
     said = cli.failed("worker", "change", *options, status=2)
     assert "is no worker's data directory" in said
+    options = ("--coefficient", "1", "--data-dir", "x" * 300)
+    assert "File name too long" in cli.failed("worker", "change", *options)

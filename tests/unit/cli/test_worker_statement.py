@@ -98,7 +98,8 @@ def test_a_forged_one_ends_with_status_1(cli: Caller, file: Path) -> None:
 
 def test_what_is_not_there_is_said(cli: Caller, tmp_path: Path, file: Path) -> None:
     missing = str(tmp_path / "missing")
-    assert "cannot be read" in cli.failed("worker", "statement", "verify", missing, status=2)
+    said = cli.failed("worker", "statement", "verify", missing, status=2)
+    assert said.endswith(f"{missing} cannot be read: No such file or directory\n")
     (tmp_path / KEYS_FILE).write_text("{")
     said = cli.failed("worker", "statement", "verify", str(file), status=2)
     assert "the proxy's key" in said

@@ -44,4 +44,5 @@ def test_tokens_that_cannot_be(cli: Caller, arguments: list[str], said: str) -> 
 
 
 def test_an_unknown_token_is_named(cli: Caller) -> None:
+    cli.begin()
     assert "There is no worker token 'wt_none'" in cli.failed("worker-token", "revoke", "wt_none")

@@ -159,6 +159,8 @@ async def test_a_wrong_price_is_named(store: Store, wrong: dict[str, Any], param
     with pytest.raises(InvalidRequest) as refused:
         await priced(store.prices, **wrong)
     assert refused.value.param == param
+    if param in {"prompt", "cached", "completion", "reasoning", "request"}:
+        assert refused.value.message == f"{param} must be 0 to 1000000 credits."
     assert (await reread(store)).current() == store.prices.current() == []
 
 

@@ -175,7 +175,7 @@ class TestCopy:
 
     def test_a_file_that_is_not_there_is_not_made(self, tmp_path: Path) -> None:
         missing = tmp_path / "missing.db"
-        with pytest.raises(StoreError, match="no file"):
+        with pytest.raises(StoreError, match="There is no ledger at"):
             copy(f"sqlite:///{missing}", f"sqlite:///{tmp_path / 'target.db'}")
         assert list(tmp_path.iterdir()) == []
 

@@ -49,7 +49,8 @@ async def stored(store: Store, *rows: dict[str, Any]) -> None:
 
 
 async def ids(log: UsageLog, **asked: Any) -> list[str]:
-    return [record["id"] for record in await log.list(**asked)]
+    records, _ = await log.list(**asked)
+    return [record["id"] for record in records]
 
 
 async def test_one_is_found_with_its_account(store: Store) -> None:

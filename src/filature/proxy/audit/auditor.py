@@ -175,6 +175,12 @@ class Auditor:
         """Hold nothing against a worker any more; what is stored is cleared by who says so."""
         self.watch(worker).forget(self._wall_ms())
 
+    def reinstate(self, worker: str) -> None:
+        """A suspended worker gets requests again, and is watched as it was when it was marked."""
+        watch = self._watches.get(worker)
+        if watch is not None:
+            watch.reinstate()
+
     def figures(self, worker: str) -> list[ClaimFigures]:
         """What was sampled of a worker since this process began, the latest of each kind."""
         watch = self._watches.get(worker)
@@ -275,6 +281,11 @@ class WorkerWatch:
         self._models.clear()
         self.forgiven_ms = at_ms
         self.is_suspended = False
+
+    def reinstate(self) -> None:
+        self.is_suspended = False
+        for standing in self._models.values():
+            standing.over_since_mark = 0
 
     def figures(self) -> list[ClaimFigures]:
         return [

@@ -116,6 +116,20 @@ async def test_marked_not_believed_and_suspended(bench: Bench) -> None:
     assert bench.suspended == ["liar"]  # once
 
 
+async def test_one_that_is_enabled_again_has_as_many_claims_left_as_before(bench: Bench) -> None:
+    await bench.answered("liar", 80, JUDGED_MIN + SUSPENDED_AFTER)
+    assert bench.suspended == ["liar"]
+    bench.auditor.reinstate("nobody")
+    bench.auditor.reinstate("liar")
+    watch = bench.auditor.watch("liar")
+    assert not watch.is_suspended
+    assert watch.is_marked
+    await bench.answered("liar", 80, SUSPENDED_AFTER - 1)
+    assert bench.suspended == ["liar"]
+    await bench.answered("liar", 80)
+    assert bench.suspended == ["liar", "liar"]
+
+
 async def test_marks_and_beliefs_survive_a_restart(bench: Bench) -> None:
     await bench.answered("liar", 80, JUDGED_MIN)
     await bench.auditor.close()
