@@ -34,6 +34,8 @@ TOGETHER: Final = 8
 """Samples that are handed to the thread without waiting for more: each time it is woken costs."""
 SAMPLES_MAX: Final = 16
 """Of one worker at once, from their beginning until they are judged; above it none begins."""
+SAMPLE_S: Final = 30.0
+"""Seconds for which an unfinished one keeps its place; then another that needs it may have it."""
 REPEATED_S: Final = 30.0
 """For which an engine is expected to have a prompt's beginning cached."""
 PREFIXES_MAX: Final = 4096
@@ -254,12 +256,24 @@ class WorkerWatch:
         one_in = standing.one_in(self._auditor.norms)
         if one_in > 1 and self._auditor.draw(one_in):
             return belief, None
+        now = self._auditor.clock.now
         if len(self._samples) >= SAMPLES_MAX:
             self._auditor.limit_reached("audit_samples_max")
-            return belief, None
-        sample = Sample(request, model, is_repeated=is_repeated)
+            if not self._gave_up_slowest(now):
+                return belief, None
+        sample = Sample(request, model, is_repeated=is_repeated, began_at=now)
         self._samples.add(sample)
         return belief, sample
+
+    def _gave_up_slowest(self, now: float) -> bool:
+        """Whether there was one that kept its place too long: a client that reads slowly must not hide others."""
+        unfinished = [sample for sample in self._samples if sample.claimed is None]
+        slowest = min(unfinished, key=_began_at, default=None)
+        if slowest is None or now - slowest.began_at < SAMPLE_S:
+            return False
+        slowest.give_up_text()
+        self._samples.discard(slowest)
+        return True
 
     def take(self, sample: Sample) -> None:
         self._auditor.count(self, sample)
@@ -298,6 +312,10 @@ class WorkerWatch:
             del prefixes[next(iter(prefixes))]
         prefixes[prefix] = now
         return sent_at is not None and now - sent_at <= REPEATED_S
+
+
+def _began_at(sample: Sample) -> float:
+    return sample.began_at
 
 
 def _contradicts(record: UsageRecord, report: Report) -> bool:

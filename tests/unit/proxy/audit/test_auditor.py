@@ -14,6 +14,7 @@ from filature.proxy.audit.auditor import (
     MODELS_MAX,
     PENDING_MAX,
     REPEATED_S,
+    SAMPLE_S,
     SAMPLES_MAX,
     Auditor,
     WorkerWatch,
@@ -159,6 +160,34 @@ async def test_of_one_worker_so_many_are_kept_at_once(bench: Bench) -> None:
     assert bench.auditor.watch("another").begin(request(), MODEL, 0)[1] is not None
     kept.pop()  # it ended some other way
     assert watch.begin(request(), MODEL, 0)[1] is not None
+
+
+async def test_slow_samples_do_not_hide_others(bench: Bench) -> None:
+    watch = bench.auditor.watch("slow")
+    kept: list[Sample] = []
+    for _ in range(SAMPLES_MAX):
+        sample = watch.begin(request(), MODEL, 0)[1]
+        assert sample is not None
+        sample.keep(chat(TEXT))
+        kept.append(sample)
+        bench.clock.now += 1
+    kept[0].claimed = Usage(30, 0, 8)  # it ended, and is going to be counted
+    bench.clock.now = SAMPLE_S
+    assert watch.begin(request(), MODEL, 0)[1] is None
+    bench.clock.now += 1
+    other = watch.begin(request(), MODEL, 0)[1]
+    assert other is not None
+    assert watch.begin(request(), MODEL, 0)[1] is None  # the others are not that old
+    assert [bool(sample.answer) for sample in kept] == [True, False] + [True] * (SAMPLES_MAX - 2)
+    slow = kept[1]
+    slow.keep(chat(TEXT))
+    assert not slow.answer
+    slow.claimed = Usage(30, 0, 8)
+    watch.take(slow)
+    await bench.auditor.settled()
+    assert [(each.kind, each.samples) for each in bench.auditor.figures("slow")] == [("prompt", 1)]
+    exposed = bench.metrics.exposition(bench.metrics.registry()).decode()
+    assert 'limit="audit_samples_max"} 3' in exposed
 
 
 async def test_nothing_waits_without_end(bench: Bench) -> None:
