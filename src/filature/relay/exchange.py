@@ -43,7 +43,13 @@ from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
-from filature.wire.engine_errors import EngineMessage, failure_text, read_error, read_error_body
+from filature.wire.engine_errors import (
+    ABOUT_THE_KEY,
+    EngineMessage,
+    failure_text,
+    read_error,
+    read_error_body,
+)
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
@@ -278,9 +284,13 @@ class Exchange(ClientSide):
                 self._begin(b"")
 
     def _on_error_frame(self, frame: object) -> None:
-        told, answer = read_error(frame), self._answer
+        engine, answer = self._tried[-1], self._answer
+        told = read_error(frame, engine.api_key)
         status = told.status if answer is None or not answer.started else 0
-        self._on_told(told, status, EngineFailed(told.message, param=told.param, code=told.code))
+        text = told.message
+        if told.status in ABOUT_THE_KEY:
+            text = failure_text(told, told.status, of_worker=engine.is_remote)
+        self._on_told(told, status, EngineFailed(text, param=told.param, code=told.code))
 
     def on_end(self) -> None:
         answer = self._answer
@@ -327,8 +337,9 @@ class Exchange(ClientSide):
 
     def _on_refusal(self) -> None:
         """The engine answered with a status other than 200."""
-        told, status = read_error_body(b"".join(self._collected)), self._status
-        text = failure_text(told, status, of_worker=self._tried[-1].is_remote)
+        engine, status = self._tried[-1], self._status
+        told = read_error_body(b"".join(self._collected), engine.api_key)
+        text = failure_text(told, status, of_worker=engine.is_remote)
         self._on_told(told, status, EngineFailed(text))
 
     def _on_told(self, told: EngineMessage, status: int, failed: EngineFailed) -> None:
