@@ -11,6 +11,7 @@ from typing import Final
 
 from filature.answer.edits import (
     with_cost,
+    with_counts,
     with_debug,
     with_extra_members,
     with_model,
@@ -288,12 +289,15 @@ class EventWriter:
         elif sighting.final and self._policy.tariff is not None:
             usage = self._observer.usage()
             cost = cost_of(usage, self._policy.tariff)
-            if sighting.usage is None:
-                text = with_usage(text, sighting.usage_path, self._usage_object(usage, cost))
+            path, told = sighting.usage_path, sighting.usage
+            if told is None:
+                text = with_usage(text, path, self._usage_object(usage, cost))
             else:
-                text = with_cost(
-                    text, sighting.usage_path, sighting.usage, cost, estimated=usage.estimated
-                )
+                estimated = usage.estimated
+                if not self._observer.agrees(told, usage):
+                    text = with_counts(text, path, self._dialect, usage)
+                    estimated = False  # the counts say so
+                text = with_cost(text, path, told, cost, estimated=estimated)
         if sighting.usage is not None and sighting.choices == 0:
             self._cost_shown = True
         if self._debug is not None and sighting.final and sighting.choices == 0:

@@ -152,6 +152,27 @@ class AnswerObserver:
             return possible
         return belief.of(possible, self.content_bytes + self.meter.unread_bytes)
 
+    def agrees(self, told: dict[str, object], usage: Usage) -> bool:
+        """Whether a record tells ``usage``, which is charged. One of several choices may tell less."""
+        record = read_record(self._dialect, told)
+        prompt, cached = record.prompt, record.cached or 0
+        if prompt is None and self._dialect is _MESSAGES:  # the message's beginning told it
+            claimed = self.claimed
+            prompt, cached = claimed.prompt, claimed.cached
+        completion, reasoning = record.completion, record.reasoning or 0
+        if completion is None and self._dialect is _EMBEDDINGS:
+            completion = 0
+        if not self.meter.one_choice:
+            if prompt is None or completion is None:
+                return not usage.estimated
+            return prompt <= usage.prompt and completion <= usage.completion
+        return (
+            prompt == usage.prompt
+            and cached == usage.cached
+            and completion == usage.completion
+            and reasoning == usage.reasoning
+        )
+
     @property
     def claimed(self) -> Usage:
         """The usage as the engine tells it, possible or not, believed or not: see ``UsageMeter.claimed``."""
