@@ -157,6 +157,8 @@ def usage_members(dialect: Dialect, usage: Usage) -> bytes:
         )
     elif dialect is _EMBEDDINGS:
         text = f'"prompt_tokens":{usage.prompt},"total_tokens":{usage.total}'
+        if usage.completion:  # an engine that tells some is taken at its word
+            text += f',"completion_tokens":{usage.completion}'
         if usage.cached:
             text += f',"prompt_tokens_details":{{"cached_tokens":{usage.cached}}}'
     else:
