@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from filature.answer.bounds import UsageBounds, within
 from filature.answer.completion import error_in, has_done_mark, is_end_mark
-from filature.answer.content import Leaves, choice_leaves, payload_leaves, text_bytes
+from filature.answer.content import Leaves, choice_leaves, collect, payload_leaves, text_bytes
 from filature.answer.meter import UsageMeter
 from filature.answer.usage import Usage, read_record
 from filature.wire.dialect import Dialect
@@ -355,7 +355,6 @@ class AnswerObserver:
         if type(number) is int and number > self._sequence_number:
             self._sequence_number = number
         leaves = payload_leaves(self._dialect, payload)
-        self._count(leaves)
         end_mark = is_end_mark(self._dialect, payload)
         self.end_mark_seen = self.end_mark_seen or end_mark
         path = _TOP
@@ -364,6 +363,9 @@ class AnswerObserver:
         if payload.get("type") in _FINAL_RESPONSE_TYPES and type(response) is dict:
             path = _IN_RESPONSE
             usage = response.get("usage")
+            if self.meter.content_events == 0:  # an engine that sends no deltas
+                collect(response.get("output"), leaves)
+        self._count(leaves)
         if type(usage) is not dict:
             usage = None
         else:
@@ -374,7 +376,7 @@ class AnswerObserver:
             usage=usage,
             usage_path=path,
             final=usage is not None or path is _IN_RESPONSE,
-            leaf=leaves[0] if len(leaves) == 1 else None,
+            leaf=leaves[0] if len(leaves) == 1 and path is _TOP else None,
         )
 
     def _message_event(self, payload: dict[str, object]) -> Sighting:

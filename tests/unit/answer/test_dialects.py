@@ -198,6 +198,18 @@ class TestResponses:
             assert shown["response"]["usage"]["output_tokens"] == 3
             assert shown["response"]["usage"]["estimated"] is True
 
+    def test_one_without_deltas_has_the_text_of_its_last_event(self) -> None:
+        item = {"type": "message", "content": [{"type": "output_text", "text": "some words"}]}
+        whole = response_event("response.completed", response={"output": [item]})
+        answer = postprocessor(STRIPPED, Dialect.RESPONSES, prompt_text_bytes=8)
+        (shown,) = payloads(answer.feed(whole).split(b"\n", 1)[1])
+        assert answer.usage == Usage(2, 0, 3, 0, estimated=True)
+        assert shown["response"]["usage"]["output_tokens"] == 3
+        assert (answer.content_bytes, answer.content_events) == (10, 1)
+        answer = postprocessor(STRIPPED, Dialect.RESPONSES)
+        answer.feed(output("some words", 0) + whole)
+        assert (answer.content_bytes, answer.content_events) == (10, 1)
+
     def test_failed_is_an_error_and_its_usage_is_no_matter(self) -> None:
         answer = postprocessor(STRIPPED, Dialect.RESPONSES)
         frame = response_event("response.failed", response={"error": {"message": "boom"}})
