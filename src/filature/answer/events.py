@@ -57,6 +57,7 @@ class EventWriter:
         "_policy",
         "_splitter",
         "_stripping",
+        "has_last_id",
         "holding",
         "overflowed",
         "template",
@@ -84,6 +85,9 @@ class EventWriter:
         self._last_ended_cr = False
         self._last_dropped = False
         self._cost_shown = False
+        self.has_last_id = False
+        """Events have ids. Then httpx-sse and openai's SDK take each blank line for an event, also that behind a
+        comment."""
         self.holding = policy.hold_until_content
         self.template: Template | None = None
         self.overflowed = False
@@ -160,6 +164,8 @@ class EventWriter:
                 out.append(new)
                 return
         event = parse_event(block)
+        if event.last_id is not None:
+            self.has_last_id = event.last_id != b""
         if event.data is None:
             self._wait_or_leave(block, out)
         elif event.data.strip(b" ") == b"[DONE]":
@@ -333,7 +339,7 @@ class EventWriter:
             head = dump_json(envelope)[:-1] + (b"," if envelope else b"")
             out.append(b"data: " + head + b'"choices":[],' + shown + b"}\n\n")
         elif policy.when_unrequested == "comment":
-            out.append(b": filature {" + shown + b"}\n\n")
+            out.append(b": filature {" + shown + (b"}\n" if self.has_last_id else b"}\n\n"))
 
     def _usage_object(self, usage: Usage, cost: Cost | None) -> bytes:
         costs = b"" if cost is None else cost_members(cost)

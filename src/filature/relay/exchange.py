@@ -57,6 +57,7 @@ _EVENTS_PER_TOKEN_MAX: Final = 2
 _EVENTS_MORE: Final = 64
 """Events with content, beside those that the allowed tokens explain, before an engine is stopped."""
 _PING: Final = b": \n\n"
+_PING_LINE: Final = b": \n"
 BUSY_HEADER: Final = b"x-filature-busy"
 """On a worker's 503: it is full, and nothing is wrong."""
 BUSY_S: Final = 0.5
@@ -456,7 +457,7 @@ class Exchange(ClientSide):
         elif due is BEGIN and self._request.stream and not self._will_be_document:
             self._begin(answer.release() or _PING)
         elif due is PING:
-            self._reply.send(_PING)
+            self._reply.send(_PING_LINE if answer.has_last_id else _PING)
             deadlines.spoke(now)
 
     def _goes_on_too_long(self) -> bool:

@@ -155,3 +155,19 @@ class TestBounds:
 
 def test_an_event_is_what_it_is_called() -> None:
     assert parse_event(b"data: 1\n\n") == Event(b"", b"1", [(6, 7)])
+
+
+@pytest.mark.parametrize(
+    ("block", "last_id"),
+    [
+        (b"data: 1\n\n", None),
+        (b"id: 7\ndata: 1\n\n", b"7"),
+        (b"data: 1\r\nid:7\r\n\r", b"7"),
+        (b"id: 7\nid: 8\n\n", b"8"),
+        (b"id\n\n", b""),
+        (b"data: 1\nid:\n\n", b""),
+        (b": id: 7\nids: 7\n id: 7\ndata: id: 7\n\n", None),
+    ],
+)
+def test_the_id_of_an_event(block: bytes, last_id: bytes | None) -> None:
+    assert parse_event(block).last_id == last_id
