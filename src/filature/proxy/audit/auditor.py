@@ -35,7 +35,9 @@ TOGETHER: Final = 8
 SAMPLES_MAX: Final = 16
 """Of one worker at once, from their beginning until they are judged; above it none begins."""
 SAMPLE_S: Final = 30.0
-"""Seconds for which an unfinished one keeps its place; then another that needs it may have it."""
+"""Seconds after which a sample is slow: its place may be given to another that needs one."""
+SLOW_SAMPLES_MAX: Final = 8
+"""Of one worker that keep their places all the same, the oldest: it may have none but slow answers."""
 REPEATED_S: Final = 30.0
 """For which an engine is expected to have a prompt's beginning cached."""
 PREFIXES_MAX: Final = 4096
@@ -259,20 +261,25 @@ class WorkerWatch:
         now = self._auditor.clock.now
         if len(self._samples) >= SAMPLES_MAX:
             self._auditor.limit_reached("audit_samples_max")
-            if not self._gave_up_slowest(now):
+            if not self._gave_one_up(now):
                 return belief, None
         sample = Sample(request, model, is_repeated=is_repeated, began_at=now)
         self._samples.add(sample)
         return belief, sample
 
-    def _gave_up_slowest(self, now: float) -> bool:
-        """Whether there was one that kept its place too long: a client that reads slowly must not hide others."""
-        unfinished = [sample for sample in self._samples if sample.claimed is None]
-        slowest = min(unfinished, key=_began_at, default=None)
-        if slowest is None or now - slowest.began_at < SAMPLE_S:
+    def _gave_one_up(self, now: float) -> bool:
+        """Whether there was a slow one too many: clients that read slowly must not hide others."""
+        slow = [
+            sample
+            for sample in self._samples
+            if sample.claimed is None and now - sample.began_at >= SAMPLE_S
+        ]
+        if len(slow) <= SLOW_SAMPLES_MAX:
             return False
-        slowest.give_up_text()
-        self._samples.discard(slowest)
+        slow.sort(key=_began_at)
+        given_up = slow[SLOW_SAMPLES_MAX]
+        given_up.give_up_text()
+        self._samples.discard(given_up)
         return True
 
     def take(self, sample: Sample) -> None:
