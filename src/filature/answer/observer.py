@@ -28,9 +28,7 @@ _ANSWER_KEYS: Final = {
     Dialect.RESPONSES: "output",
     Dialect.MESSAGES: "content",
 }
-_FINAL_RESPONSE_TYPES: Final = frozenset(
-    {"response.completed", "response.incomplete", "response.failed"}
-)
+_FINAL_RESPONSE_TYPES: Final = ("response.completed", "response.incomplete", "response.failed")
 _CHOICE_MAX: Final = 1 << 20  # larger indices are not told apart
 _FIRST: Final = frozenset({0})
 _TOP: Final[tuple[str, ...]] = ("usage",)

@@ -326,3 +326,23 @@ def test_no_comment_and_no_usage_chunk_in_other_dialects(
     assert b"filature" not in out
     assert len(payloads(out)) == 3
     assert policy.tariff == TARIFF
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("value", [{}, [], [{}], {"a": 1}, 7, True, "x"])
+def test_a_member_of_any_type_is_no_matter(dialect: Dialect, value: object) -> None:
+    """Of those that are looked at; alone, and beside a type that makes them matter."""
+    names = (
+        *("type", "object", "model", "usage", "choices", "index", "finish_reason", "status"),
+        *("delta", "message", "response", "content_block", "item", "output", "content"),
+    )
+    kinds = ("message_start", "message_delta", "response.completed", "response.x.delta")
+    told = [{name: value} for name in names]
+    told += [{"type": kind, name: value} for kind in kinds for name in names if name != "type"]
+    told += [{name: {inner: value}} for name in names for inner in names]
+    told += [{"choices": [{name: value}]} for name in names]
+    for payload in told:
+        stream = postprocessor(FORWARDED, dialect, model_names=("up", "down"))
+        assert stream.feed(event(payload)) + stream.finish(clean=True)
+        whole = postprocessor(FORWARDED, dialect, model_names=("up", "down"))
+        assert whole.feed(orjson.dumps(payload)) + whole.finish(clean=True)
