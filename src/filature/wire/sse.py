@@ -199,6 +199,11 @@ def replace_data(block: bytes, event: Event, data: bytes) -> bytes:
         if passed == 0:
             lines += [b"data: " + part + line.group(2) for part in _LINE_END.split(data)]
         passed += 1
+    for number in range(1, len(lines)):
+        if lines[number].startswith(b"\n") and lines[number - 1].endswith(b"\r"):
+            lines[number - 1] += (
+                b"\n"  # or both would be one line end: what stood between them is gone
+            )
     return b"".join(lines)
 
 
