@@ -38,7 +38,7 @@ class Answered(NamedTuple):
 
 def sample_of(recording: Recording, request: ParsedRequest, pieces: int = 1) -> Sample:
     _, answer = process(recording, AnswerPolicy(errors="pass"))
-    sample = Sample(request, MODEL, is_repeated=FIRST not in recording.name)
+    sample = Sample(request, MODEL, is_repeated=FIRST not in recording.name, began_at=0.0)
     size = max(1, -(-len(recording.body) // pieces))
     for at in range(0, len(recording.body), size):
         sample.keep(recording.body[at : at + size])

@@ -309,6 +309,22 @@ async def test_a_stream_s_silence_is_filled_and_a_slow_engine_is_no_failure() ->
         assert (await c.only_usage())["outcome"] == "completed"
 
 
+async def test_behind_an_event_with_an_id_no_blank_line_fills_a_silence() -> None:
+    """SDKs would take it for an event without data."""
+    puppet = Puppet()
+    async with chain(puppet, ping_s=0.1, progress_s=5) as c:
+        client = await c.connect()
+        client.send(post(STREAM))
+        call = await puppet.call()
+        call.send(*sent(b"id: 1\n" + delta("a")))
+        await client.head()
+        assert await client.chunk() == b"id: 1\n" + delta("a")
+        for _ in range(2):
+            assert await client.chunk() == b": \n"
+        call.end(chunked(delta("b", finish="stop")), chunked(DONE), LAST_CHUNK)
+        assert await drained(client)
+
+
 async def test_an_error_in_a_whole_answer_of_status_200() -> None:
     async with chain(says(json_answer({"error": {"message": "dead", "code": 500}}))) as c:
         answer = await c.ask(post({"model": "m", "messages": [{"role": "user", "content": "x"}]}))

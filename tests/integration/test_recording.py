@@ -9,8 +9,10 @@ from tests.integration.accounts import CREDIT, Customer, customer
 from tests.integration.harness import RawEngine, says
 from tests.integration.messages import (
     CHAT,
+    DONE,
     SHORT_STREAM,
     completion,
+    event,
     json_answer,
     post,
     stream_answer,
@@ -93,7 +95,22 @@ LEAKS: Final = {
     "a stream": stream_answer(SHORT_STREAM),
     "no right": json_answer({"error": {"message": f"bad key {ENGINE_KEY}"}}, status="401 No"),
     "no way": json_answer({"error": f"bad key {ENGINE_KEY[:9]}…"}, status="403 No"),
-    "a failure": json_answer({"error": {"message": "no"}}, status="500 Oh"),
+    "a failure": json_answer({"error": {"message": f"not by {ENGINE_KEY}"}}, status="500 Oh"),
+    "a failure in other words": json_answer(f"Bearer {ENGINE_KEY}", status="503 Oh"),
+    "a refusal": json_answer(
+        {"error": {"message": f"{ENGINE_KEY}?", "param": ENGINE_KEY, "code": f"c-{ENGINE_KEY}"}},
+        status="400 No",
+    ),
+    "a list of refusals": json_answer(
+        {"detail": [{"loc": ["body", ENGINE_KEY], "msg": ENGINE_KEY}]}, status="422 No"
+    ),
+    "an error document": json_answer({"error": {"message": f"not by {ENGINE_KEY}"}}),
+    "a stream's error": stream_answer(
+        [SHORT_STREAM[0], event({"error": {"message": ENGINE_KEY, "code": ENGINE_KEY}}), DONE]
+    ),
+    "no right in a stream": stream_answer(
+        [SHORT_STREAM[0], event({"error": {"message": f"bad {ENGINE_KEY[:9]}…", "code": 401}})]
+    ),
     "nothing of HTTP": f"{ENGINE_KEY}\r\n\r\n".encode(),
 }
 
@@ -108,7 +125,7 @@ async def test_a_client_that_records_all_finds_nothing_of_its_worker(what: str) 
     async with network(keyless=False) as net:
         who = await customer(net.chain, CREDIT)
         await net.join("gpu", engine, engine_key=ENGINE_KEY)
-        body = {"messages": MESSAGES, "stream": what == "a stream"}
+        body = {"messages": MESSAGES, "stream": "stream" in what}
         seen = (await recorded(net, who, body, "/v1/chat/completions")).decode("latin-1")
         assert seen.startswith("HTTP/1.1 "), "it records"
         assert engine.requests[0].headers["authorization"] == f"Bearer {ENGINE_KEY}"

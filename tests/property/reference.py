@@ -8,6 +8,8 @@ import re
 from typing import Any
 
 from filature.answer.pricing import COST_KEYS
+from filature.answer.usage import COUNT_KEYS, Usage, read_record
+from filature.wire.dialect import Dialect
 from filature.wire.sse import BOM, terminate
 
 
@@ -69,10 +71,11 @@ def several(text: bytes) -> list[Any]:
 
 
 def without_cost(payload: Any) -> Any:
-    """The payload less what we write into usage objects, wherever they stand."""
+    """The payload less what we write into usage objects, wherever they stand: costs, and counts, which are
+    the engine's where it told what is charged."""
     if not isinstance(payload, dict):
         return payload
-    added = {*COST_KEYS, "estimated"}
+    added = {*COST_KEYS, "estimated", *(key for keys in COUNT_KEYS.values() for key in keys)}
     return {
         key: {name: each for name, each in value.items() if name not in added}
         if key == "usage" and isinstance(value, dict)
@@ -81,6 +84,18 @@ def without_cost(payload: Any) -> Any:
         else value
         for key, value in payload.items()
     }
+
+
+def told_by(record: dict[str, Any], dialect: Dialect = Dialect.CHAT) -> Usage:
+    """The usage that a record says, to one who takes what is absent for none."""
+    read = read_record(dialect, record)
+    return Usage(
+        read.prompt or 0,
+        read.cached or 0,
+        read.completion or 0,
+        read.reasoning or 0,
+        record.get("estimated", False),
+    )
 
 
 def expected(payloads: list[Any], *, wants_chunk: bool, wants_every: bool) -> list[Any]:

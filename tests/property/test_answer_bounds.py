@@ -1,10 +1,11 @@
-"""Whatever an engine claims, what is recorded is possible, and the cost shown is that of the record."""
+"""Whatever an engine claims, what is recorded is possible, and shown with its cost."""
 
 import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.property.reference import told_by
 from tests.property.streams import TARIFF
 
 from filature.answer.bounds import UsageBounds
@@ -68,8 +69,7 @@ def test_claims_of_a_stream(
     shown = json.loads(out.decode().split("data: ")[-2])
     assert shown["choices"] == []
     assert shown["usage"]["total_cost"] == cost_of(usage, TARIFF).total
-    for name, value in last.items():
-        assert shown["usage"][name] == value
+    assert told_by(shown["usage"]) == usage
     unbounded, plain = put_through(data, [])
     if not answer.exceeded and not unbounded.usage.estimated:
         assert usage == unbounded.usage
@@ -83,4 +83,6 @@ def test_claims_of_a_document(record: Any, bounds: UsageBounds, text: str) -> No
     answer, out = put_through(data, [], bounds=bounds)
     assert answer.usage.prompt <= bounds.prompt
     assert answer.usage.completion <= min(bounds.completion, len(data))
-    assert json.loads(out)["usage"]["total_cost"] == cost_of(answer.usage, TARIFF).total
+    shown = json.loads(out)["usage"]
+    assert told_by(shown) == answer.usage
+    assert shown["total_cost"] == cost_of(answer.usage, TARIFF).total

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 from filature.wire.dialect import Dialect
 
 _DONE_MARKED: Final = (Dialect.CHAT, Dialect.COMPLETIONS)
-_END_TYPES: Final = {
-    Dialect.MESSAGES: frozenset({"message_stop"}),
-    Dialect.RESPONSES: frozenset({"response.completed", "response.incomplete"}),
+# tuples, also in the observer: looked for in a set, a type that is an object raises
+_END_TYPES: Final[dict[Dialect, tuple[str, ...]]] = {
+    Dialect.MESSAGES: ("message_stop",),
+    Dialect.RESPONSES: ("response.completed", "response.incomplete"),
 }
 
 

@@ -11,6 +11,8 @@ from typing import Final
 import orjson
 
 from filature.answer.pricing import COST_KEYS, Cost, cost_members
+from filature.answer.usage import COUNT_KEYS, Usage, usage_members
+from filature.wire.dialect import Dialect
 from filature.wire.documents import dump_json
 from filature.wire.members import Member, member_at, members
 from filature.wire.splice import (
@@ -115,6 +117,21 @@ def with_cost(
     if end - 1 == start:  # nothing is in it
         added = added[1:]
     return b"%b%b%b" % (text[:end], added, text[end:])
+
+
+def with_counts(text: bytes, path: tuple[str, ...], dialect: Dialect, usage: Usage) -> bytes:
+    """The text with other counts in its usage object: they come first, and what else it says stays."""
+    member = find_usage(text, path)
+    if member is None:
+        return text
+    _, start, end = member
+    record = text[start:end]
+    for key in (*COUNT_KEYS[dialect], "estimated"):
+        record = without_members(record, find_members(record, key))
+    rest = record[1:].lstrip(_SPACE)
+    comma = b"" if rest == b"}" else b","
+    counts = usage_members(dialect, usage)
+    return b"%b{%b%b%b%b" % (text[:start], counts, comma, rest, text[end:])
 
 
 def _without_cost(record: bytes, *, estimated: bool) -> bytes:

@@ -11,6 +11,7 @@ from typing import Final
 
 from filature.answer.edits import (
     with_cost,
+    with_counts,
     with_debug,
     with_extra_members,
     with_model,
@@ -56,6 +57,7 @@ class EventWriter:
         "_policy",
         "_splitter",
         "_stripping",
+        "has_last_id",
         "holding",
         "overflowed",
         "template",
@@ -83,6 +85,9 @@ class EventWriter:
         self._last_ended_cr = False
         self._last_dropped = False
         self._cost_shown = False
+        self.has_last_id = False
+        """Events have ids. Then httpx-sse and openai's SDK take each blank line for an event, also that behind a
+        comment."""
         self.holding = policy.hold_until_content
         self.template: Template | None = None
         self.overflowed = False
@@ -159,6 +164,8 @@ class EventWriter:
                 out.append(new)
                 return
         event = parse_event(block)
+        if event.last_id is not None:
+            self.has_last_id = event.last_id != b""
         if event.data is None:
             self._wait_or_leave(block, out)
         elif event.data.strip(b" ") == b"[DONE]":
@@ -288,12 +295,15 @@ class EventWriter:
         elif sighting.final and self._policy.tariff is not None:
             usage = self._observer.usage()
             cost = cost_of(usage, self._policy.tariff)
-            if sighting.usage is None:
-                text = with_usage(text, sighting.usage_path, self._usage_object(usage, cost))
+            path, told = sighting.usage_path, sighting.usage
+            if told is None:
+                text = with_usage(text, path, self._usage_object(usage, cost))
             else:
-                text = with_cost(
-                    text, sighting.usage_path, sighting.usage, cost, estimated=usage.estimated
-                )
+                estimated = usage.estimated
+                if not self._observer.agrees(told, usage):
+                    text = with_counts(text, path, self._dialect, usage)
+                    estimated = False  # the counts say so
+                text = with_cost(text, path, told, cost, estimated=estimated)
         if sighting.usage is not None and sighting.choices == 0:
             self._cost_shown = True
         if self._debug is not None and sighting.final and sighting.choices == 0:
@@ -329,7 +339,7 @@ class EventWriter:
             head = dump_json(envelope)[:-1] + (b"," if envelope else b"")
             out.append(b"data: " + head + b'"choices":[],' + shown + b"}\n\n")
         elif policy.when_unrequested == "comment":
-            out.append(b": filature {" + shown + b"}\n\n")
+            out.append(b": filature {" + shown + (b"}\n" if self.has_last_id else b"}\n\n"))
 
     def _usage_object(self, usage: Usage, cost: Cost | None) -> bytes:
         costs = b"" if cost is None else cost_members(cost)

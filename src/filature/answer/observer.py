@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from filature.answer.bounds import UsageBounds, within
 from filature.answer.completion import error_in, has_done_mark, is_end_mark
-from filature.answer.content import Leaves, choice_leaves, payload_leaves, text_bytes
+from filature.answer.content import Leaves, choice_leaves, collect, payload_leaves, text_bytes
 from filature.answer.meter import UsageMeter
 from filature.answer.usage import Usage, read_record
 from filature.wire.dialect import Dialect
@@ -28,9 +28,7 @@ _ANSWER_KEYS: Final = {
     Dialect.RESPONSES: "output",
     Dialect.MESSAGES: "content",
 }
-_FINAL_RESPONSE_TYPES: Final = frozenset(
-    {"response.completed", "response.incomplete", "response.failed"}
-)
+_FINAL_RESPONSE_TYPES: Final = ("response.completed", "response.incomplete", "response.failed")
 _CHOICE_MAX: Final = 1 << 20  # larger indices are not told apart
 _FIRST: Final = frozenset({0})
 _TOP: Final[tuple[str, ...]] = ("usage",)
@@ -151,6 +149,27 @@ class AnswerObserver:
         if belief is None:
             return possible
         return belief.of(possible, self.content_bytes + self.meter.unread_bytes)
+
+    def agrees(self, told: dict[str, object], usage: Usage) -> bool:
+        """Whether a record tells ``usage``, which is charged. One of several choices may tell less."""
+        record = read_record(self._dialect, told)
+        prompt, cached = record.prompt, record.cached or 0
+        if prompt is None and self._dialect is _MESSAGES:  # the message's beginning told it
+            claimed = self.claimed
+            prompt, cached = claimed.prompt, claimed.cached
+        completion, reasoning = record.completion, record.reasoning or 0
+        if completion is None and self._dialect is _EMBEDDINGS:
+            completion = 0
+        if not self.meter.one_choice:
+            if prompt is None or completion is None:
+                return not usage.estimated
+            return prompt <= usage.prompt and completion <= usage.completion
+        return (
+            prompt == usage.prompt
+            and cached == usage.cached
+            and completion == usage.completion
+            and reasoning == usage.reasoning
+        )
 
     @property
     def claimed(self) -> Usage:
@@ -334,7 +353,6 @@ class AnswerObserver:
         if type(number) is int and number > self._sequence_number:
             self._sequence_number = number
         leaves = payload_leaves(self._dialect, payload)
-        self._count(leaves)
         end_mark = is_end_mark(self._dialect, payload)
         self.end_mark_seen = self.end_mark_seen or end_mark
         path = _TOP
@@ -343,6 +361,9 @@ class AnswerObserver:
         if payload.get("type") in _FINAL_RESPONSE_TYPES and type(response) is dict:
             path = _IN_RESPONSE
             usage = response.get("usage")
+            if self.meter.content_events == 0:  # an engine that sends no deltas
+                collect(response.get("output"), leaves)
+        self._count(leaves)
         if type(usage) is not dict:
             usage = None
         else:
@@ -353,7 +374,7 @@ class AnswerObserver:
             usage=usage,
             usage_path=path,
             final=usage is not None or path is _IN_RESPONSE,
-            leaf=leaves[0] if len(leaves) == 1 else None,
+            leaf=leaves[0] if len(leaves) == 1 and path is _TOP else None,
         )
 
     def _message_event(self, payload: dict[str, object]) -> Sighting:

@@ -244,6 +244,11 @@ class AnswerPostprocessor:
         return self._observer.error
 
     @property
+    def has_last_id(self) -> bool:
+        """Whether events have ids, so that no blank line may follow a comment: see ``EventWriter``."""
+        return self._events is not None and self._events.has_last_id
+
+    @property
     def has_content(self) -> bool:
         """Whether text, reasoning, tool deltas, or a whole document came."""
         documents = self._documents

@@ -111,6 +111,35 @@ def _read_anthropic(usage: Mapping[str, object]) -> Record:
     return Record(prompt, cached, count(usage.get("output_tokens")), None)
 
 
+_COMMON_COUNT_KEYS: Final = (
+    "prompt_tokens",
+    "prompt_tokens_details",
+    "completion_tokens",
+    "completion_tokens_details",
+    "reasoning_tokens",
+    "total_tokens",
+)
+COUNT_KEYS: Final = {
+    Dialect.CHAT: _COMMON_COUNT_KEYS,
+    Dialect.COMPLETIONS: _COMMON_COUNT_KEYS,
+    Dialect.EMBEDDINGS: _COMMON_COUNT_KEYS,
+    Dialect.RESPONSES: (
+        "input_tokens",
+        "input_tokens_details",
+        "output_tokens",
+        "output_tokens_details",
+        "total_tokens",
+    ),
+    Dialect.MESSAGES: (
+        "input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "output_tokens",
+    ),
+}
+"""What ``read_record`` reads, and what would contradict it."""
+
+
 def usage_members(dialect: Dialect, usage: Usage) -> bytes:
     """The usage as members of a usage object of the dialect, no braces, no comma around them."""
     if dialect is _MESSAGES:
@@ -128,6 +157,10 @@ def usage_members(dialect: Dialect, usage: Usage) -> bytes:
         )
     elif dialect is _EMBEDDINGS:
         text = f'"prompt_tokens":{usage.prompt},"total_tokens":{usage.total}'
+        if usage.completion:  # an engine that tells some is taken at its word
+            text += f',"completion_tokens":{usage.completion}'
+        if usage.cached:
+            text += f',"prompt_tokens_details":{{"cached_tokens":{usage.cached}}}'
     else:
         text = (
             f'"prompt_tokens":{usage.prompt},"completion_tokens":{usage.completion},'

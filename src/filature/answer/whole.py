@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from filature.answer.edits import with_cost, with_debug, with_model, with_usage
+from filature.answer.edits import with_cost, with_counts, with_debug, with_model, with_usage
 from filature.answer.observer import AnswerObserver
 from filature.answer.policy import AnswerPolicy
 from filature.answer.pricing import cost_members, cost_of
@@ -155,7 +155,11 @@ class DocumentWriter:
             usage = observer.usage()
             cost = cost_of(usage, self._policy.tariff)
             if record is not None:
-                text = with_cost(text, _USAGE_PATH, record, cost, estimated=usage.estimated)
+                estimated = usage.estimated
+                if not observer.agrees(record, usage):
+                    text = with_counts(text, _USAGE_PATH, self._dialect, usage)
+                    estimated = False  # the counts say so
+                text = with_cost(text, _USAGE_PATH, record, cost, estimated=estimated)
             else:
                 members = usage_members(self._dialect, usage) + cost_members(cost)
                 text = with_usage(text, _USAGE_PATH, b"{" + members + b"}")

@@ -136,10 +136,9 @@ class ClientSide:
 
     @property
     def _is_misplaced(self) -> bool:
-        """Whether the answer is a document, and the client was sent the beginning of an event stream."""
+        """Whether the answer is a document where events were asked for: SDKs read those, and nothing else."""
         answer = self._answer
-        begun = self._reply.state is not UNSENT and not self._in_document
-        return begun and answer is not None and answer.mode == "documents"
+        return self._request.stream and answer is not None and answer.mode == "documents"
 
     @property
     def _will_be_document(self) -> bool:

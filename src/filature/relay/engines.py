@@ -126,6 +126,8 @@ class Engine:
     ) -> None:
         self.address = address
         self.name = address.url
+        self.api_key = api_key
+        """By which it is called; no client reads it."""
         self.is_remote = pool is not None
         """A worker of the network: somebody else's."""
         self.allowance: Allowance | None = None

@@ -43,7 +43,13 @@ from filature.relay.upstream import UpstreamConnection
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
-from filature.wire.engine_errors import EngineMessage, failure_text, read_error, read_error_body
+from filature.wire.engine_errors import (
+    ABOUT_THE_KEY,
+    EngineMessage,
+    failure_text,
+    read_error,
+    read_error_body,
+)
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
@@ -51,6 +57,7 @@ _EVENTS_PER_TOKEN_MAX: Final = 2
 _EVENTS_MORE: Final = 64
 """Events with content, beside those that the allowed tokens explain, before an engine is stopped."""
 _PING: Final = b": \n\n"
+_PING_LINE: Final = b": \n"
 BUSY_HEADER: Final = b"x-filature-busy"
 """On a worker's 503: it is full, and nothing is wrong."""
 BUSY_S: Final = 0.5
@@ -264,7 +271,7 @@ class Exchange(ClientSide):
         self._reads += 1
         self._note_content(answer)
         if self._is_misplaced:
-            text = "The engine answered with a document after its stream had begun."
+            text = "The engine answered with a document where a stream was asked for."
             self._engine_failed(EngineFailed(text))
         elif reply.state is not UNSENT:
             reply.keeps_last_byte = self._is_shapeless
@@ -278,9 +285,13 @@ class Exchange(ClientSide):
                 self._begin(b"")
 
     def _on_error_frame(self, frame: object) -> None:
-        told, answer = read_error(frame), self._answer
+        engine, answer = self._tried[-1], self._answer
+        told = read_error(frame, engine.api_key)
         status = told.status if answer is None or not answer.started else 0
-        self._on_told(told, status, EngineFailed(told.message, param=told.param, code=told.code))
+        text = told.message
+        if told.status in ABOUT_THE_KEY:
+            text = failure_text(told, told.status, of_worker=engine.is_remote)
+        self._on_told(told, status, EngineFailed(text, param=told.param, code=told.code))
 
     def on_end(self) -> None:
         answer = self._answer
@@ -327,8 +338,9 @@ class Exchange(ClientSide):
 
     def _on_refusal(self) -> None:
         """The engine answered with a status other than 200."""
-        told, status = read_error_body(b"".join(self._collected)), self._status
-        text = failure_text(told, status, of_worker=self._tried[-1].is_remote)
+        engine, status = self._tried[-1], self._status
+        told = read_error_body(b"".join(self._collected), engine.api_key)
+        text = failure_text(told, status, of_worker=engine.is_remote)
         self._on_told(told, status, EngineFailed(text))
 
     def _on_told(self, told: EngineMessage, status: int, failed: EngineFailed) -> None:
@@ -445,7 +457,7 @@ class Exchange(ClientSide):
         elif due is BEGIN and self._request.stream and not self._will_be_document:
             self._begin(answer.release() or _PING)
         elif due is PING:
-            self._reply.send(_PING)
+            self._reply.send(_PING_LINE if answer.has_last_id else _PING)
             deadlines.spoke(now)
 
     def _goes_on_too_long(self) -> bool:

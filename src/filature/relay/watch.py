@@ -19,6 +19,7 @@ class Sample:
     __slots__ = (
         "__weakref__",
         "answer",
+        "began_at",
         "claimed",
         "is_repeated",
         "kept_bytes",
@@ -26,12 +27,16 @@ class Sample:
         "request",
     )
 
-    def __init__(self, request: ParsedRequest, model: str, *, is_repeated: bool) -> None:
+    def __init__(
+        self, request: ParsedRequest, model: str, *, is_repeated: bool, began_at: float
+    ) -> None:
         self.request = request
         self.model = model
         """By its own name, also where an alias was asked for."""
         self.is_repeated = is_repeated
         """The seller was sent a prompt that begins so a short while ago."""
+        self.began_at = began_at
+        """By the clock of whoever keeps it."""
         self.answer: list[bytes] = []
         """The engine's bytes."""
         self.kept_bytes = 0
@@ -44,6 +49,11 @@ class Sample:
             self.answer.append(payload)
         else:
             self.answer.clear()
+
+    def give_up_text(self) -> None:
+        """Keep nothing of the answer, as of one that is too long: what is claimed of the prompt can be judged."""
+        self.kept_bytes = KEPT_BYTES_MAX + 1
+        self.answer.clear()
 
 
 class Watch(Protocol):

@@ -17,8 +17,12 @@ _CONTEXT_EXCEEDED: Final = re.compile(
 )
 """vLLM and SGLang say it in the message alone, with the status as ``code``."""
 
-_ABOUT_THE_KEY: Final = (401, 403, 407)
+ABOUT_THE_KEY: Final = (401, 403, 407)
 """Judgements of the key by which an engine is called: what it says of that is no client's to read."""
+
+
+KEY_SHOWN: Final = "***"
+"""In place of the engine's own key, wherever an engine repeats it."""
 
 
 class EngineMessage(NamedTuple):
@@ -31,18 +35,21 @@ class EngineMessage(NamedTuple):
     """The HTTP status given as ``code``, as vLLM does in a stream; 0: none."""
 
 
-def read_error_body(body: bytes) -> EngineMessage:
-    """The error in an engine's response body; text that is not JSON is the message itself."""
+def read_error_body(body: bytes, key: str | None = None) -> EngineMessage:
+    """The error in an engine's response body; text that is not JSON is the message itself.
+
+    ``key``: the one by which the engine was called; it stands in nothing that is returned.
+    """
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return EngineMessage(body.decode("utf-8", "replace").strip()[:MESSAGE_CHARS_MAX])
-    return read_error(parsed)
+        parsed = body.decode("utf-8", "replace").strip()
+    return read_error(parsed, key)
 
 
 def failure_text(told: EngineMessage, status: int, *, of_worker: bool) -> str:
     """What a client is told of an engine that answered so. A worker's words are ours, and stand alone."""
-    if status in _ABOUT_THE_KEY:
+    if status in ABOUT_THE_KEY:
         return f"The engine answered {status}."
     return (
         told.message
@@ -51,8 +58,8 @@ def failure_text(told: EngineMessage, status: int, *, of_worker: bool) -> str:
     )
 
 
-def read_error(parsed: Any) -> EngineMessage:
-    """The error in a parsed body or event.
+def read_error(parsed: Any, key: str | None = None) -> EngineMessage:
+    """The error in a parsed body or event; ``key`` as in ``read_error_body``.
 
     Forms seen: ``{"error": {…}}`` (vLLM, llama.cpp, Anthropic's with a ``type`` beside it),
     ``{"error": "text"}`` and ``{"detail": "text" | [{"loc": […], "msg": …}]}`` (transformers,
@@ -67,13 +74,21 @@ def read_error(parsed: Any) -> EngineMessage:
             parsed.get("detail"),
         ):
             if found:
-                return _from_value(found)
-    return _from_value(parsed)
+                return _sendable(_from_value(found), key)
+    return _sendable(_from_value(parsed), key)
+
+
+def _sendable(told: EngineMessage, key: str | None) -> EngineMessage:
+    """Without the key, and no longer than what is passed on: in this order, or a part of a key would be left."""
+    message = told.message.replace(key, KEY_SHOWN) if key else told.message
+    return EngineMessage(
+        message[:MESSAGE_CHARS_MAX], _name(told.param, key), _name(told.code, key), told.status
+    )
 
 
 def _from_value(value: Any) -> EngineMessage:
     if isinstance(value, str):
-        return EngineMessage(value[:MESSAGE_CHARS_MAX])
+        return EngineMessage(value)
     if isinstance(value, list):
         return _from_validation(value)
     if isinstance(value, dict):
@@ -84,9 +99,9 @@ def _from_value(value: Any) -> EngineMessage:
         if value.get("type") == "exceed_context_size_error" or _CONTEXT_EXCEEDED.search(text):
             code = "context_length_exceeded"
         return EngineMessage(
-            text[:MESSAGE_CHARS_MAX],
-            _name(param),
-            _name(code),
+            text,
+            _string(param),
+            _string(code),
             status if type(status) is int and 400 <= status < 600 else 0,
         )
     return EngineMessage("")
@@ -102,14 +117,21 @@ def _from_validation(entries: list[Any]) -> EngineMessage:
             path = [_text(p) for p in location if p != "body"] if isinstance(location, list) else []
             where = ".".join(path)
             if path and param is None:
-                param = _name(where)
+                param = where
             text = _text(entry.get("msg"))
             messages.append(f"{where}: {text}" if where else text)
-    return EngineMessage("; ".join(messages)[:MESSAGE_CHARS_MAX], param)
+    return EngineMessage("; ".join(messages), param)
 
 
-def _name(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value) <= NAME_CHARS_MAX else None
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _name(text: str | None, key: str | None) -> str | None:
+    """None where it is too long, or tells the key."""
+    if text is None or len(text) > NAME_CHARS_MAX or (key and key in text):
+        return None
+    return text
 
 
 def _text(value: Any) -> str:

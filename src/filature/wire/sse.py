@@ -22,7 +22,7 @@ BOM: Final = b"\xef\xbb\xbf"
 _BLOCK_END: Final = re.compile(rb"\n[\n\r]|\r(?:\r|\n[\n\r])")
 _BLANK_LINES: Final = re.compile(rb"[\r\n]+")
 _FIELD: Final = re.compile(
-    rb"(?:\A|(?<=[\r\n]))(data|event)(?:: ?([^\r\n]*)|(?=[\r\n]|\Z))",
+    rb"(?:\A|(?<=[\r\n]))(data|event|id)(?:: ?([^\r\n]*)|(?=[\r\n]|\Z))",
 )
 _LINE: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
@@ -141,12 +141,21 @@ class Event:
     """The ``data:`` lines joined with LF; None where there is none: nothing is dispatched."""
     spans: list[tuple[int, int]]
     """Where the value of each ``data:`` line stands in the block."""
+    last_id: bytes | None = None
+    """The ``id:`` field; None where there is none: an earlier one goes on."""
 
     # spelt out, for the __init__ that a dataclass makes is not compiled
-    def __init__(self, name: bytes, data: bytes | None, spans: list[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        data: bytes | None,
+        spans: list[tuple[int, int]],
+        last_id: bytes | None = None,
+    ) -> None:
         self.name = name
         self.data = data
         self.spans = spans
+        self.last_id = last_id
 
 
 def parse_event(block: bytes) -> Event:
@@ -154,16 +163,19 @@ def parse_event(block: bytes) -> Event:
     if block.startswith(b"data: ") and block.find(b"\n") == len(block) - 2 and _CR not in block:
         return Event(b"", block[6:-2], [(6, len(block) - 2)])
     name = b""
+    last_id: bytes | None = None
     spans: list[tuple[int, int]] = []
     for field in _FIELD.finditer(block):
         value = field.group(2) or b""
         if field.group(1) == b"event":
             name = value
+        elif field.group(1) == b"id":
+            last_id = value
         else:
             spans.append(field.span(2) if field.group(2) is not None else (field.end(),) * 2)
     if not spans:
-        return Event(name, None, spans)
-    return Event(name, b"\n".join(block[start:end] for start, end in spans), spans)
+        return Event(name, None, spans, last_id)
+    return Event(name, b"\n".join(block[start:end] for start, end in spans), spans, last_id)
 
 
 def replace_data(block: bytes, event: Event, data: bytes) -> bytes:
@@ -187,6 +199,11 @@ def replace_data(block: bytes, event: Event, data: bytes) -> bytes:
         if passed == 0:
             lines += [b"data: " + part + line.group(2) for part in _LINE_END.split(data)]
         passed += 1
+    for number in range(1, len(lines)):
+        if lines[number].startswith(b"\n") and lines[number - 1].endswith(b"\r"):
+            lines[number - 1] += (
+                b"\n"  # or both would be one line end: what stood between them is gone
+            )
     return b"".join(lines)
 
 

@@ -198,6 +198,18 @@ class TestResponses:
             assert shown["response"]["usage"]["output_tokens"] == 3
             assert shown["response"]["usage"]["estimated"] is True
 
+    def test_one_without_deltas_has_the_text_of_its_last_event(self) -> None:
+        item = {"type": "message", "content": [{"type": "output_text", "text": "some words"}]}
+        whole = response_event("response.completed", response={"output": [item]})
+        answer = postprocessor(STRIPPED, Dialect.RESPONSES, prompt_text_bytes=8)
+        (shown,) = payloads(answer.feed(whole).split(b"\n", 1)[1])
+        assert answer.usage == Usage(2, 0, 3, 0, estimated=True)
+        assert shown["response"]["usage"]["output_tokens"] == 3
+        assert (answer.content_bytes, answer.content_events) == (10, 1)
+        answer = postprocessor(STRIPPED, Dialect.RESPONSES)
+        answer.feed(output("some words", 0) + whole)
+        assert (answer.content_bytes, answer.content_events) == (10, 1)
+
     def test_failed_is_an_error_and_its_usage_is_no_matter(self) -> None:
         answer = postprocessor(STRIPPED, Dialect.RESPONSES)
         frame = response_event("response.failed", response={"error": {"message": "boom"}})
@@ -314,3 +326,23 @@ def test_no_comment_and_no_usage_chunk_in_other_dialects(
     assert b"filature" not in out
     assert len(payloads(out)) == 3
     assert policy.tariff == TARIFF
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("value", [{}, [], [{}], {"a": 1}, 7, True, "x"])
+def test_a_member_of_any_type_is_no_matter(dialect: Dialect, value: object) -> None:
+    """Of those that are looked at; alone, and beside a type that makes them matter."""
+    names = (
+        *("type", "object", "model", "usage", "choices", "index", "finish_reason", "status"),
+        *("delta", "message", "response", "content_block", "item", "output", "content"),
+    )
+    kinds = ("message_start", "message_delta", "response.completed", "response.x.delta")
+    told = [{name: value} for name in names]
+    told += [{"type": kind, name: value} for kind in kinds for name in names if name != "type"]
+    told += [{name: {inner: value}} for name in names for inner in names]
+    told += [{"choices": [{name: value}]} for name in names]
+    for payload in told:
+        stream = postprocessor(FORWARDED, dialect, model_names=("up", "down"))
+        assert stream.feed(event(payload)) + stream.finish(clean=True)
+        whole = postprocessor(FORWARDED, dialect, model_names=("up", "down"))
+        assert whole.feed(orjson.dumps(payload)) + whole.finish(clean=True)

@@ -98,10 +98,17 @@ def test_what_a_block_says(block: bytes, name: bytes, data: bytes | None) -> Non
         (b"id: 1\ndata\ndata: b\n: c\n\n", b"new", b"id: 1\ndata: new\n: c\n\n"),
         (b"data: old\n\n", b"x\r\ny", b"data: x\ndata: y\n\n"),
         (b"data\n\n", b"new", b"data: new\n\n"),
+        (b"data: a\rdata: b\n\n", b"new", b"data: new\r\n\n"),
+        (b"data: a\rdata: b\n\n", b"x\ny", b"data: x\rdata: y\r\n\n"),
+        (b"data: a\rid: 1\rdata: b\r\n\n", b"new", b"data: new\rid: 1\r\n\n"),
+        (b"data: a\r\ndata: b\n\n", b"new", b"data: new\r\n\n"),
     ],
 )
 def test_other_data_in_its_place(block: bytes, data: bytes, result: bytes) -> None:
     assert replace_data(block, parse_event(block), data) == result
+    blocks, rest = split(result)
+    assert rest == b"", "its blank line is there"
+    assert parse_event(blocks[0]).data == data.replace(b"\r\n", b"\n")
 
 
 def test_an_event_of_very_many_lines_is_edited_in_a_moment() -> None:
@@ -155,3 +162,19 @@ class TestBounds:
 
 def test_an_event_is_what_it_is_called() -> None:
     assert parse_event(b"data: 1\n\n") == Event(b"", b"1", [(6, 7)])
+
+
+@pytest.mark.parametrize(
+    ("block", "last_id"),
+    [
+        (b"data: 1\n\n", None),
+        (b"id: 7\ndata: 1\n\n", b"7"),
+        (b"data: 1\r\nid:7\r\n\r", b"7"),
+        (b"id: 7\nid: 8\n\n", b"8"),
+        (b"id\n\n", b""),
+        (b"data: 1\nid:\n\n", b""),
+        (b": id: 7\nids: 7\n id: 7\ndata: id: 7\n\n", None),
+    ],
+)
+def test_the_id_of_an_event(block: bytes, last_id: bytes | None) -> None:
+    assert parse_event(block).last_id == last_id

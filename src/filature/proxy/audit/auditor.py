@@ -34,6 +34,10 @@ TOGETHER: Final = 8
 """Samples that are handed to the thread without waiting for more: each time it is woken costs."""
 SAMPLES_MAX: Final = 16
 """Of one worker at once, from their beginning until they are judged; above it none begins."""
+SAMPLE_S: Final = 30.0
+"""Seconds after which a sample is slow: its place may be given to another that needs one."""
+SLOW_SAMPLES_MAX: Final = 8
+"""Of one worker that keep their places all the same, the oldest: it may have none but slow answers."""
 REPEATED_S: Final = 30.0
 """For which an engine is expected to have a prompt's beginning cached."""
 PREFIXES_MAX: Final = 4096
@@ -260,12 +264,29 @@ class WorkerWatch:
         one_in = standing.one_in(self._auditor.norms)
         if one_in > 1 and self._auditor.draw(one_in):
             return belief, None
+        now = self._auditor.clock.now
         if len(self._samples) >= SAMPLES_MAX:
             self._auditor.limit_reached("audit_samples_max")
-            return belief, None
-        sample = Sample(request, model, is_repeated=is_repeated)
+            if not self._gave_one_up(now):
+                return belief, None
+        sample = Sample(request, model, is_repeated=is_repeated, began_at=now)
         self._samples.add(sample)
         return belief, sample
+
+    def _gave_one_up(self, now: float) -> bool:
+        """Whether there was a slow one too many: clients that read slowly must not hide others."""
+        slow = [
+            sample
+            for sample in self._samples
+            if sample.claimed is None and now - sample.began_at >= SAMPLE_S
+        ]
+        if len(slow) <= SLOW_SAMPLES_MAX:
+            return False
+        slow.sort(key=_began_at)
+        given_up = slow[SLOW_SAMPLES_MAX]
+        given_up.give_up_text()
+        self._samples.discard(given_up)
+        return True
 
     def take(self, sample: Sample) -> None:
         self._auditor.count(self, sample)
@@ -309,6 +330,10 @@ class WorkerWatch:
             del prefixes[next(iter(prefixes))]
         prefixes[prefix] = now
         return sent_at is not None and now - sent_at <= REPEATED_S
+
+
+def _began_at(sample: Sample) -> float:
+    return sample.began_at
 
 
 def _contradicts(record: UsageRecord, report: Report) -> bool:

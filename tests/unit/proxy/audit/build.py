@@ -41,7 +41,7 @@ def sample(
     asked: ParsedRequest, answer: bytes, claimed: Usage, *, is_repeated: bool = False
 ) -> Sample:
     """One that has ended."""
-    found = Sample(asked, MODEL, is_repeated=is_repeated)
+    found = Sample(asked, MODEL, is_repeated=is_repeated, began_at=0.0)
     found.keep(answer)
     found.claimed = claimed
     return found

@@ -14,7 +14,9 @@ from filature.proxy.audit.auditor import (
     MODELS_MAX,
     PENDING_MAX,
     REPEATED_S,
+    SAMPLE_S,
     SAMPLES_MAX,
+    SLOW_SAMPLES_MAX,
     Auditor,
     WorkerWatch,
 )
@@ -173,6 +175,43 @@ async def test_of_one_worker_so_many_are_kept_at_once(bench: Bench) -> None:
     assert bench.auditor.watch("another").begin(request(), MODEL, 0)[1] is not None
     kept.pop()  # it ended some other way
     assert watch.begin(request(), MODEL, 0)[1] is not None
+
+
+async def test_slow_samples_do_not_hide_others(bench: Bench) -> None:
+    watch = bench.auditor.watch("slow")
+    kept: list[Sample] = []
+
+    def begin() -> Sample | None:
+        sample = watch.begin(request(), MODEL, 0)[1]
+        if sample is not None:
+            sample.keep(chat(TEXT))
+            kept.append(sample)
+        return sample
+
+    for _ in range(SAMPLES_MAX):
+        assert begin() is not None
+        bench.clock.now += 1
+    kept[0].claimed = Usage(30, 0, 8)  # it ended, and is going to be counted
+    bench.clock.now = SAMPLE_S + SLOW_SAMPLES_MAX
+    assert begin() is None, "the oldest of those under way keep their places"
+    bench.clock.now += 1
+    assert begin() is not None
+    assert begin() is None, "the others are not that old"
+    bench.clock.now += SAMPLE_S
+    while begin() is not None:
+        pass
+    given_up = [number for number, sample in enumerate(kept) if not sample.answer]
+    first = SLOW_SAMPLES_MAX + 1
+    assert given_up == list(range(first, SAMPLES_MAX + 1))
+    slow = kept[first]
+    slow.keep(chat(TEXT))
+    assert not slow.answer
+    slow.claimed = Usage(30, 0, 8)
+    watch.take(slow)
+    await bench.auditor.settled()
+    assert [(each.kind, each.samples) for each in bench.auditor.figures("slow")] == [("prompt", 1)]
+    exposed = bench.metrics.exposition(bench.metrics.registry()).decode()
+    assert 'limit="audit_samples_max"}' in exposed
 
 
 async def test_nothing_waits_without_end(bench: Bench) -> None:
