@@ -170,6 +170,15 @@ async def test_when_no_other_engine_is_left_the_client_is_told(fault: str) -> No
     assert len(engine.requests) == times_asked(fault)
 
 
+async def test_a_whole_answer_to_a_request_for_a_stream_is_passed_whole() -> None:
+    async with chain(says(HI)) as c:
+        answer = await c.ask(post(STREAM))
+        record = await c.usage(answer.request_id)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["choices"][0]["message"]["content"] == "hi"
+    assert record["outcome"] == "completed"
+
+
 @pytest.mark.parametrize("whole", ["half a document", "not JSON", "an error", "a shorter body"])
 async def test_a_whole_answer_that_is_broken_is_retried_too(whole: str) -> None:
     body = json.dumps(completion("hi")).encode()

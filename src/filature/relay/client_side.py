@@ -136,9 +136,10 @@ class ClientSide:
 
     @property
     def _is_misplaced(self) -> bool:
-        """Whether the answer is a document where events were asked for: SDKs read those, and nothing else."""
+        """Whether the answer is a document, and the client was sent the beginning of an event stream."""
         answer = self._answer
-        return self._request.stream and answer is not None and answer.mode == "documents"
+        begun = self._reply.state is not UNSENT and not self._in_document
+        return begun and answer is not None and answer.mode == "documents"
 
     @property
     def _will_be_document(self) -> bool:

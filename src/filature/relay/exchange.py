@@ -271,7 +271,7 @@ class Exchange(ClientSide):
         self._reads += 1
         self._note_content(answer)
         if self._is_misplaced:
-            text = "The engine answered with a document where a stream was asked for."
+            text = "The engine answered with a document after its stream had begun."
             self._engine_failed(EngineFailed(text))
         elif reply.state is not UNSENT:
             reply.keeps_last_byte = self._is_shapeless
