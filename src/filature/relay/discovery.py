@@ -49,10 +49,7 @@ async def _look(engine: Engine) -> bool:
                     engine.name,
                 )
             return bool(engine.models)
-        told = _told_models(body)
-        for name in engine.models.keys() - told.keys():
-            del engine.models[name]
-        new = {name: model for name, model in told.items() if name not in engine.models}
+        new = _take_models(engine, _told_models(body))
     else:
         if status == 200:
             _describe(engine.models, _told_models(body))
@@ -63,6 +60,20 @@ async def _look(engine: Engine) -> bool:
             model.abilities = abilities
         engine.models.update(new)
     return True
+
+
+def _take_models(engine: Engine, told: dict[str, ServedModel]) -> dict[str, ServedModel]:
+    """Let ``engine`` have what it tells now, and return what is to be probed: new models, and all of one that was
+    away, which may have been started otherwise."""
+    for name in engine.models.keys() - told.keys():
+        del engine.models[name]
+    for name, known in engine.models.items():
+        known.context_length, known.created = told[name].context_length, told[name].created
+    return {
+        name: engine.models.get(name, model)
+        for name, model in told.items()
+        if not engine.reachable or name not in engine.models
+    }
 
 
 def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> None:
@@ -93,7 +104,7 @@ def _told_models(body: bytes) -> dict[str, ServedModel]:
         if isinstance(name, str) and name and len(told) < MODELS_MAX:
             created = entry.get("created")
             told[name] = ServedModel(
-                name, _context_length(entry), created if isinstance(created, int) else 0
+                name, _context_length(entry), created if type(created) is int else 0
             )
     return told
 
@@ -102,7 +113,7 @@ def _context_length(entry: dict[str, Any]) -> int | None:
     meta = entry.get("meta")
     nested = meta.get("n_ctx") if isinstance(meta, dict) else None
     for value in (entry.get("max_model_len"), entry.get("context_length"), nested):
-        if isinstance(value, int) and value > 0:
+        if type(value) is int and value > 0:  # `true` is none
             return value
     return None
 

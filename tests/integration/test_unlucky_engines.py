@@ -1,0 +1,58 @@
+"""Engines that change while they are served, that never have room, and that nobody can find."""
+
+from typing import Any
+
+import pytest
+from tests.integration.harness import RawEngine, chain, says
+from tests.integration.messages import CHAT, completion, json_answer, post
+
+from filature.relay import discovery
+
+HI = json_answer(completion("hi"))
+FULL = b"HTTP/1.1 503 Full\r\nx-filature-busy: 1\r\ncontent-length: 0\r\n\r\n"
+
+
+async def test_an_engine_that_comes_back_with_another_context() -> None:
+    raw = RawEngine(says(HI))
+    raw.context_length = 8192
+    async with chain(raw) as c:
+        (engine,) = c.proxy.engines.engines
+        model = engine.models["m"]
+        model.bytes_per_token = 3.0
+        raw.context_length = 1024
+        assert await discovery._look(engine)
+        assert engine.models["m"].context_length == 1024
+        assert len(raw.probes) == 3, "what it can do is asked again only where it was away"
+
+        engine.reachable, raw.continuous = False, True
+        assert await discovery._look(engine)
+        assert engine.models["m"].abilities.continuous_usage
+        assert engine.models["m"].bytes_per_token == 3.0
+        assert (await c.ask(post(CHAT))).status == 200
+
+
+@pytest.mark.parametrize("told", [True, False, -1, "8192", 8192.0])
+async def test_a_context_that_is_no_number_of_tokens(told: Any) -> None:
+    raw = RawEngine(says(HI))
+    raw.context_length = told
+    async with chain(raw) as c:
+        assert c.proxy.engines.engines[0].models["m"].context_length is None
+        assert (await c.ask(post(CHAT))).status == 200
+    assert raw.requests[0].json["max_tokens"] > 1
+
+
+async def test_an_engine_that_is_always_full_is_not_asked_for_ever() -> None:
+    raw = RawEngine(says(FULL))
+    async with chain(raw, wait_s=0.3) as c:
+        answer = await c.ask(post(CHAT))
+        assert (answer.status, answer.json["error"]["code"]) == (503, "no_capacity")
+        assert (await c.only_usage())["outcome"] == "no_engine"
+    assert len(raw.requests) < 5
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".localhost"])
+async def test_an_engine_whose_name_cannot_be_looked_up(host: str) -> None:
+    async with chain(urls=(f"http://{host}:80=m",), wait=False) as c:
+        answer = await c.ask(post(CHAT))
+        assert answer.status == 502
+        assert "is no host name" in answer.json["error"]["message"]
