@@ -1,12 +1,15 @@
 """Engines that change while they are served, that never have room, and that nobody can find."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from tests.integration.harness import RawEngine, chain, says
+from tests.integration.harness import WAIT_S, RawEngine, chain, says
 from tests.integration.messages import CHAT, completion, json_answer, post
 
 from filature.relay import discovery
+from filature.relay.http1 import ResponseHead
+from filature.relay.upstream import UpstreamConnection
 
 HI = json_answer(completion("hi"))
 FULL = b"HTTP/1.1 503 Full\r\nx-filature-busy: 1\r\ncontent-length: 0\r\n\r\n"
@@ -56,3 +59,32 @@ async def test_an_engine_whose_name_cannot_be_looked_up(host: str) -> None:
         answer = await c.ask(post(CHAT))
         assert answer.status == 502
         assert "is no host name" in answer.json["error"]["message"]
+
+
+async def test_a_connection_that_is_given_up_as_soon_as_it_is_made_is_not_counted() -> None:
+    async with chain(RawEngine(says(HI), suffix="=m")) as c:
+        pool = c.proxy.engines.engines[0].pool
+        before, call = pool.open_connections, NoCaller()
+        pool.send(call, b"", fresh=True)
+        async with asyncio.timeout(WAIT_S):
+            while pool.open_connections == before:  # it is looked at in each round of the loop
+                await asyncio.sleep(0)
+        assert not call.connected
+        pool.cancel(call)
+        async with asyncio.timeout(WAIT_S):
+            while pool.open_connections > before:
+                await asyncio.sleep(0.001)
+
+
+class NoCaller:
+    """Gives up before it is connected."""
+
+    connected = False
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        self.connected = True
+
+    def on_head(self, head: ResponseHead) -> None: ...
+    def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
+    def on_end(self) -> None: ...
+    def on_lost(self, reason: str) -> None: ...

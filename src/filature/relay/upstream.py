@@ -128,7 +128,11 @@ class UpstreamPool:
                     origin.port,
                     ssl=origin.tls,
                 )
+        except asyncio.CancelledError:
+            connection.gone()  # it may have been made, and uvloop closes it without a word
+            raise
         except TimeoutError:
+            connection.gone()
             caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
         except OSError as error:
             caller.on_lost(f"cannot connect: {error.strerror or error}")
@@ -158,6 +162,7 @@ class UpstreamConnection:
         "_caller",
         "_decoder",
         "_head",
+        "_is_open",
         "_left",
         "_pool",
         "_reading_paused",
@@ -171,6 +176,7 @@ class UpstreamConnection:
     def __init__(self, pool: UpstreamPool) -> None:
         self._pool = pool
         self._caller: Caller | None = None
+        self._is_open = False
         self._decoder: ChunkedDecoder | None = None
         self._head: ResponseHead | None = None
         self._left: int | None = 0  # of a body with a length; None: until the close
@@ -198,6 +204,12 @@ class UpstreamConnection:
         self._answer = answer
         self._write = write
 
+    def gone(self) -> None:
+        """It is not open, if it was."""
+        if self._is_open:
+            self._is_open = False
+            self._pool.open_connections -= 1
+
     def pause_reading(self) -> None:
         self._reading_paused = True
         self.transport.pause_reading()
@@ -216,6 +228,7 @@ class UpstreamConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # asyncio hands a stream protocol a stream transport
         self.transport = cast(asyncio.Transport, transport)
+        self._is_open = True
         self._pool.open_connections += 1
 
     def data_received(self, data: bytes) -> None:
@@ -257,7 +270,7 @@ class UpstreamConnection:
         """As ``pause_writing``."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._pool.open_connections -= 1
+        self.gone()
         self._pool.forget(self)
         caller, request = self._caller, self._request
         if caller is None:
