@@ -2,9 +2,10 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from tests.integration.harness import WAIT_S, RawEngine, chain, says
+from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
 from tests.integration.messages import CHAT, completion, json_answer, post
 
 from filature.relay import discovery
@@ -32,6 +33,22 @@ async def test_an_engine_that_comes_back_with_another_context() -> None:
         assert engine.models["m"].abilities.continuous_usage
         assert engine.models["m"].bytes_per_token == 3.0
         assert (await c.ask(post(CHAT))).status == 200
+
+
+async def test_an_engine_that_is_back_and_too_busy_to_be_probed_keeps_what_is_known_of_it() -> None:
+    puppet = Puppet()
+    puppet.continuous = True
+    async with chain(puppet) as c:
+        (engine,) = c.proxy.engines.engines
+        assert engine.models["m"].abilities.continuous_usage
+        engine.reachable = False
+        with patch.object(Puppet, "_is_probe", lambda *_: False):  # the test answers it
+            looking = asyncio.create_task(discovery._look(engine))
+            call = await puppet.call()
+            assert engine.reachable, "it need not be probed to be ready"
+            call.end(json_answer({}, "503 Busy"))
+            assert await looking
+        assert engine.models["m"].abilities.continuous_usage
 
 
 @pytest.mark.parametrize("told", [True, False, -1, "8192", 8192.0])

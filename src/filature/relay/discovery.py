@@ -49,7 +49,10 @@ async def _look(engine: Engine) -> bool:
                     engine.name,
                 )
             return bool(engine.models)
+        known = set(engine.models)
         new = _take_models(engine, _told_models(body))
+        if known and new.keys() <= known:
+            engine.reachable = True  # one that is back is ready while it is probed
     else:
         if status == 200:
             _describe(engine.models, _told_models(body))
@@ -57,7 +60,7 @@ async def _look(engine: Engine) -> bool:
     if new:
         abilities = await _probe(engine, next(iter(new.values())).upstream_name)
         for model in new.values():
-            model.abilities = abilities
+            model.abilities = abilities or model.abilities
         engine.models.update(new)
     return True
 
@@ -118,8 +121,8 @@ def _context_length(entry: dict[str, Any]) -> int | None:
     return None
 
 
-async def _probe(engine: Engine, upstream_name: str) -> Abilities:
-    """Ask for two streamed tokens with usage on every event, and see what comes.
+async def _probe(engine: Engine, upstream_name: str) -> Abilities | None:
+    """Ask for two streamed tokens with usage on every event, and see what comes; None: nothing is to be seen.
 
     Two, because an engine without continuous usage may still put it on its only event.
     """
@@ -136,11 +139,11 @@ async def _probe(engine: Engine, upstream_name: str) -> Abilities:
         try:
             status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
         except FetchError:
-            return Abilities()
+            return None
         if status == 200:
             return Abilities(include_usage=True, continuous_usage=_is_continuous(answer))
         if status not in (400, 422):
-            return Abilities()
+            return None
     return Abilities(include_usage=False, continuous_usage=False)
 
 
