@@ -190,4 +190,8 @@ async def signalled(puppet: Puppet, data_dir: Path) -> None:
             call.over.set()
         async with asyncio.timeout(2):
             await serving
+        (record,) = proxy.usage._records.values()
+        if signals == 2:  # it was not the client who left
+            assert b'"draining"' in await client.eof()
+            assert (record.outcome, record.total_cost) == ("drained", 0)
         client.leave()

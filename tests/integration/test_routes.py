@@ -228,15 +228,21 @@ async def test_a_guid_that_could_not_be_echoed_is_refused(guid: str) -> None:
     assert "set-cookie" not in answer.headers
 
 
+@pytest.mark.parametrize("header", ["x-client-request-id", "x-request-id"])
 @pytest.mark.parametrize("bad", ["a b", "x" * 129, "\u00e9"])
-async def test_an_id_that_could_not_be_echoed_is_refused(bad: str) -> None:
+async def test_an_id_that_could_not_be_echoed_is_refused(header: str, bad: str) -> None:
     async with chain(says(HI)) as c:
-        request = post(CHAT).replace(
-            b"Host", f"X-Client-Request-Id: {bad}\r\nHost".encode("latin-1")
-        )
+        request = post(CHAT).replace(b"Host", f"{header}: {bad}\r\nHost".encode("latin-1"))
         answer = await c.ask(request)
     assert answer.status == 400
-    assert answer.json["error"]["param"] == "x-client-request-id"
+    assert answer.json["error"]["param"] == header
+
+
+async def test_an_empty_id_is_none() -> None:
+    async with chain(says(HI)) as c:
+        answer = await c.ask(post(CHAT, headers="X-Client-Request-Id:\r\nX-Request-Id:\r\n"))
+    assert answer.status == 200
+    assert "x-client-request-id" not in answer.headers
 
 
 async def test_headers_cross_by_allow_list_only() -> None:

@@ -308,6 +308,7 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._downstream is not None:
+            self._downstream.end_all()  # it is not their clients who leave
             for connection in tuple(self._downstream.connections):
                 connection.transport.abort()
             end = asyncio.get_running_loop().time() + ABORT_S

@@ -33,6 +33,7 @@ from filature.wire.control import PREFIX
 from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 _CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
+_CLIENT_ID_HEADERS: Final = (b"x-client-request-id", b"x-request-id")
 _EXPOSED: Final = (
     b"x-request-id, x-client-request-id, retry-after, x-should-retry, "
     b"x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, "
@@ -357,9 +358,11 @@ def _not_allowed(method: str, path: str, allow: str) -> MethodNotAllowed:
 
 def _client_id(head: RequestHead) -> str | None:
     """The client's own id of its request, if it gave one. Raises InvalidRequest."""
-    headers = head.headers
-    given = headers.get(b"x-client-request-id") or headers.get(b"x-request-id")
-    return None if given is None else _checked_id(given, "x-client-request-id")
+    for name in _CLIENT_ID_HEADERS:
+        given = head.headers.get(name)
+        if given:  # an empty one names nothing
+            return _checked_id(given, name.decode("ascii"))
+    return None
 
 
 def _checked_id(given: bytes, param: str) -> str:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from filature.admin.amounts import CREDITS_PATTERN
 from filature.answer.pricing import Tariff
-from filature.relay.engines import EngineAddress
+from filature.relay.engines import EngineAddress, key_in_header
 from filature.relay.limits import RelayLimits
 from filature.request.limits import RequestLimits
 from filature.store.prices import ModelPrice
@@ -166,6 +166,11 @@ class ProxySettings(BaseSettings):
         for engine in value:
             EngineAddress.parse(engine)
         return value
+
+    @field_validator("engine_key")
+    @classmethod
+    def _in_header(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(key_in_header(value.get_secret_value()))
 
     @field_validator(
         "price_in", "price_cached", "price_out", "price_reasoning", "price_request", "demo_credit"

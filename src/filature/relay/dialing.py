@@ -59,9 +59,15 @@ class DialingPool(UpstreamPool):
                     origin.port,
                     ssl=origin.tls,
                 )
+        except asyncio.CancelledError:
+            connection.gone()  # it may have been made, and uvloop closes it without a word
+            raise
         except TimeoutError:
+            connection.gone()
             caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
         except OSError as error:
             caller.on_lost(f"cannot connect: {error.strerror or error}")
+        except UnicodeError:  # the look-up's, of labels that no name has
+            caller.on_lost(f"cannot connect: {origin.host} is no host name")
         else:
             connection.send(caller, request, reused=False)

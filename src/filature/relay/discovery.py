@@ -52,10 +52,10 @@ async def _look(engine: Engine) -> bool:
                     engine.name,
                 )
             return bool(engine.models)
-        told = _told_models(body)
-        for name in engine.models.keys() - told.keys():
-            del engine.models[name]
-        new = {name: model for name, model in told.items() if name not in engine.models}
+        known = set(engine.models)
+        new = _take_models(engine, _told_models(body))
+        if known and new.keys() <= known:
+            engine.reachable = True  # one that is back is ready while it is probed
     else:
         if status == 200:
             _describe(engine.models, _told_models(body))
@@ -63,9 +63,23 @@ async def _look(engine: Engine) -> bool:
     if new:
         abilities = await _probe(engine, next(iter(new.values())).upstream_name)
         for model in new.values():
-            model.abilities = abilities
+            model.abilities = abilities or model.abilities
         engine.models.update(new)
     return True
+
+
+def _take_models(engine: Engine, told: dict[str, ServedModel]) -> dict[str, ServedModel]:
+    """Let ``engine`` have what it tells now, and return what is to be probed: new models, and all of one that was
+    away, which may have been started otherwise."""
+    for name in engine.models.keys() - told.keys():
+        del engine.models[name]
+    for name, known in engine.models.items():
+        known.context_length, known.created = told[name].context_length, told[name].created
+    return {
+        name: engine.models.get(name, model)
+        for name, model in told.items()
+        if not engine.reachable or name not in engine.models
+    }
 
 
 def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> None:
@@ -95,7 +109,7 @@ def _told_models(body: bytes) -> dict[str, ServedModel]:
         name = entry.get("id") if isinstance(entry, dict) else None
         if isinstance(name, str) and name and len(told) < MODELS_MAX:
             created = entry.get("created")
-            is_time = isinstance(created, int) and 0 <= created <= CREATED_MAX
+            is_time = type(created) is int and 0 <= created <= CREATED_MAX
             told[name] = ServedModel(name, _context_length(entry), created if is_time else 0)
     return told
 
@@ -104,13 +118,13 @@ def _context_length(entry: dict[str, Any]) -> int | None:
     meta = entry.get("meta")
     nested = meta.get("n_ctx") if isinstance(meta, dict) else None
     for value in (entry.get("max_model_len"), entry.get("context_length"), nested):
-        if isinstance(value, int) and 0 < value <= CONTEXT_MAX:
+        if type(value) is int and 0 < value <= CONTEXT_MAX:  # `true` is none
             return value
     return None
 
 
-async def _probe(engine: Engine, upstream_name: str) -> Abilities:
-    """Ask for two streamed tokens with usage on every event, and see what comes.
+async def _probe(engine: Engine, upstream_name: str) -> Abilities | None:
+    """Ask for two streamed tokens with usage on every event, and see what comes; None: nothing is to be seen.
 
     Two, because an engine without continuous usage may still put it on its only event.
     """
@@ -127,11 +141,11 @@ async def _probe(engine: Engine, upstream_name: str) -> Abilities:
         try:
             status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
         except FetchError:
-            return Abilities()
+            return None
         if status == 200:
             return Abilities(include_usage=True, continuous_usage=_is_continuous(answer))
         if status not in (400, 422):
-            return Abilities()
+            return None
     return Abilities(include_usage=False, continuous_usage=False)
 
 

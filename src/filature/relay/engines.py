@@ -1,6 +1,7 @@
 """The engines by URL and which one a request goes to. How they are probed is in ``discovery``."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from filature.wire.dialect import Dialect
 SET_ASIDE_S: Final = 1.0
 """After its first failure; doubled with each further one, up to the next."""
 SET_ASIDE_MAX_S: Final = 30.0
+_VISIBLE: Final = re.compile(r"[!-~]*")
+"""What may stand in a head."""
 _MEAN_WEIGHT: Final = 0.1
 """Of a new answer in an engine's running mean of seconds."""
 COUNTING_MAX: Final = 8
@@ -26,7 +29,15 @@ COUNTING_MAX: Final = 8
 
 
 class EngineAddressError(ValueError):
-    """An ``--engine`` that cannot be understood; the message says why."""
+    """An ``--engine`` that cannot be understood, or a key that cannot be sent; the message says why."""
+
+
+def key_in_header(key: str) -> str:
+    """An engine's key without white space around it, such as the end of a line. Raises EngineAddressError."""
+    key = key.strip()
+    if not _VISIBLE.fullmatch(key):
+        raise EngineAddressError("a key has visible ASCII characters, and nothing between them")
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +70,11 @@ class EngineAddress:
             raise EngineAddressError(
                 f"engine {url!r}: write it as http://host:port or https://host[:port][/base]"
             )
-        if parts.query or parts.fragment or parts.username:
-            raise EngineAddressError(f"engine {url!r}: no query, fragment or user belongs in it")
+        if parts.query or parts.fragment or "@" in parts.netloc:  # a password is not repeated
+            where = f"{parts.hostname}{parts.path}"
+            raise EngineAddressError(f"engine {where!r}: no query, fragment or user belongs in it")
+        if not _VISIBLE.fullmatch(url):
+            raise EngineAddressError(f"engine {url!r}: write it in visible ASCII characters")
         tls = parts.scheme == "https"
         base = parts.path.rstrip("/").removesuffix("/v1")
         return EngineAddress(

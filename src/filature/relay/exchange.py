@@ -79,6 +79,7 @@ class Exchange(ClientSide):
         "_head",
         "_last_error",
         "_reads",
+        "_room_by",
         "_status",
         "_waits_until",
     )
@@ -103,6 +104,7 @@ class Exchange(ClientSide):
         self._last_error: EngineError | None = None
         self._asked_at = 0.0
         self._waits_until = NEVER  # for an engine to have room
+        self._room_by = NEVER  # the end of all waits, however often it is sent back
 
     def start(self, waited_since: float | None = None) -> None:
         """``waited_since``: by ``plane.timer``, where it had to wait for something before."""
@@ -124,12 +126,17 @@ class Exchange(ClientSide):
 
     def _wait(self) -> None:
         plane, grant = self._plane, self._grant
+        if self._room_by == NEVER:
+            self._room_by = plane.clock.now + plane.limits.wait_s
+        elif plane.clock.now >= self._room_by:
+            self._fail_for_want_of_room()
+            return
         if not plane.waiting.enter(grant.model, grant.account, self):
             plane.metrics.limit_reached("waiting_max")
             text = f"Every worker that serves {grant.model!r} is busy, and too many requests wait."
             self._fail_for_good(Unavailable(text, code="no_capacity"))
             return
-        self._waits_until = plane.clock.now + plane.limits.wait_s
+        self._waits_until = self._room_by
         self._schedule()
 
     def _leave_queue(self) -> None:
@@ -206,7 +213,9 @@ class Exchange(ClientSide):
             self._timings.worker_said(head.headers)
         if head.status == 503 and BUSY_HEADER in head.headers:
             self._on_busy()
-        elif head.status != 200:
+            return
+        self._room_by = NEVER
+        if head.status != 200:
             self._collected.clear()
             self._collected_bytes = 0
         elif head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -387,6 +396,10 @@ class Exchange(ClientSide):
         else:
             self._fail_for_good(error)
 
+    def _fail_for_want_of_room(self) -> None:
+        text = f"Every worker that serves {self._grant.model!r} is busy."
+        self._fail_for_good(self._last_error or Unavailable(text, code="no_capacity"))
+
     def _fail_for_good(self, error: FilatureError) -> None:
         self._fail(error, outcome_of(error))
 
@@ -423,8 +436,7 @@ class Exchange(ClientSide):
             self._deadlines.enter(ASKING, now)  # no engine is silent yet
         if now >= self._waits_until:
             self._leave_queue()
-            text = f"Every worker that serves {self._grant.model!r} is busy."
-            self._fail_for_good(self._last_error or Unavailable(text, code="no_capacity"))
+            self._fail_for_want_of_room()
         elif self._goes_on_too_long():
             self._engine_failed(EngineFailed("The engine went on past the tokens it was allowed."))
         else:

@@ -126,6 +126,7 @@ class UpstreamConnection:
         "_caller",
         "_decoder",
         "_head",
+        "_is_open",
         "_left",
         "_pool",
         "_reading_paused",
@@ -139,6 +140,7 @@ class UpstreamConnection:
     def __init__(self, pool: UpstreamPool) -> None:
         self._pool = pool
         self._caller: Caller | None = None
+        self._is_open = False
         self._decoder: ChunkedDecoder | None = None
         self._head: ResponseHead | None = None
         self._left: int | None = 0  # of a body with a length; None: until the close
@@ -166,6 +168,12 @@ class UpstreamConnection:
         self._answer = answer
         self._write = write
 
+    def gone(self) -> None:
+        """It is not open, if it was."""
+        if self._is_open:
+            self._is_open = False
+            self._pool.open_connections -= 1
+
     def pause_reading(self) -> None:
         self._reading_paused = True
         self.transport.pause_reading()
@@ -184,6 +192,7 @@ class UpstreamConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # asyncio hands a stream protocol a stream transport
         self.transport = cast(asyncio.Transport, transport)
+        self._is_open = True
         self._pool.open_connections += 1
 
     def data_received(self, data: bytes) -> None:
@@ -225,7 +234,7 @@ class UpstreamConnection:
         """As ``pause_writing``."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._pool.open_connections -= 1
+        self.gone()
         self._pool.forget(self)
         caller, request = self._caller, self._request
         if caller is None:

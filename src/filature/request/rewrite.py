@@ -4,6 +4,7 @@ Decides nothing about what is allowed; that is ``parse``.
 """
 
 import json
+import sys
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,8 @@ _INCLUDE_CONTINUOUS: Final = _StreamOptions(
     {"include_usage": True, "continuous_usage_stats": True},
     b'{"include_usage":true,"continuous_usage_stats":true}',
 )
+_INT64_CHARS: Final = 20
+"""With a sign."""
 _ENGINE_MAX_TOKENS: Final = ("n_predict",)
 """llama.cpp's own name, which wins over ``max_tokens``; below zero it means without end."""
 
@@ -84,7 +87,15 @@ def _canonical(body: bytes) -> bytes:
     try:
         return orjson.dumps(orjson.loads(body))
     except (orjson.JSONDecodeError, TypeError):  # large numbers, lone surrogates
-        return json.dumps(json.loads(body), separators=(",", ":")).encode("ascii")
+        fields = json.loads(body, parse_int=_finite, parse_float=_finite)
+        return json.dumps(fields, separators=(",", ":")).encode("ascii")
+
+
+def _finite(digits: str) -> int | float:
+    """A number as it is or as the nearest double: JSON has no infinity, and Python reads no endless integer."""
+    if len(digits) <= _INT64_CHARS and digits.lstrip("-").isdigit():
+        return int(digits)
+    return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
 
 
 def _with_values(request: ParsedRequest, values: Values) -> bytes:

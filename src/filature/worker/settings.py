@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from filature.relay.engines import EngineAddress
+from filature.relay.engines import EngineAddress, key_in_header
 from filature.relay.limits import RelayLimits
 from filature.request.allowance import DOMAIN, FIELD
 from filature.wire.control import CAPACITY_MAX, COEFFICIENT_MAX
@@ -120,6 +120,11 @@ class WorkerSettings(BaseSettings):
         for engine in value:
             EngineAddress.parse(engine)
         return value
+
+    @field_validator("engine_key")
+    @classmethod
+    def _in_header(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(key_in_header(value.get_secret_value()))
 
     @field_validator("metrics")
     @classmethod

@@ -1,6 +1,7 @@
 """Ways round the boundary: keys that occur twice, other names, other places."""
 
 import json
+import sys
 from typing import Any
 
 import orjson
@@ -49,6 +50,15 @@ def test_a_body_that_the_fast_parser_refuses_is_made_anew_as_well() -> None:
     request = parse_request(CHAT, body, LENIENT)
     check_boundary(request)
     assert json.loads(sent(request)) == request.fields
+
+
+@pytest.mark.parametrize("number", [b"1" * 5000, b"-" + b"9" * 5000, b"1e400", b"9" * 25, b"-7"])
+def test_what_is_made_anew_has_numbers_that_every_reader_knows(number: bytes) -> None:
+    body = least(CHAT).replace(b'"role":', b'"name":"a","name":"\\ud800","role":')
+    body = body[:-1] + b',"top_k":%b}' % number
+    forwarded = sent(parse_request(CHAT, body, LENIENT))
+    nearest = max(-sys.float_info.max, min(float(number), sys.float_info.max))
+    assert orjson.loads(forwarded.replace(b"\\ud800", b""))["top_k"] == nearest
 
 
 def test_in_text_alone_it_does_not_matter() -> None:

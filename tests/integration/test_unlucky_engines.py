@@ -1,0 +1,107 @@
+"""Engines that change while they are served, that never have room, and that nobody can find."""
+
+import asyncio
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
+from tests.integration.messages import CHAT, completion, json_answer, post
+
+from filature.relay import discovery
+from filature.relay.http1 import ResponseHead
+from filature.relay.upstream import UpstreamConnection
+
+HI = json_answer(completion("hi"))
+FULL = b"HTTP/1.1 503 Full\r\nx-filature-busy: 1\r\ncontent-length: 0\r\n\r\n"
+
+
+async def test_an_engine_that_comes_back_with_another_context() -> None:
+    raw = RawEngine(says(HI))
+    raw.context_length = 8192
+    async with chain(raw) as c:
+        (engine,) = c.proxy.engines.engines
+        model = engine.models["m"]
+        model.bytes_per_token = 3.0
+        raw.context_length = 1024
+        assert await discovery._look(engine)
+        assert engine.models["m"].context_length == 1024
+        assert len(raw.probes) == 3, "what it can do is asked again only where it was away"
+
+        engine.reachable, raw.continuous = False, True
+        assert await discovery._look(engine)
+        assert engine.models["m"].abilities.continuous_usage
+        assert engine.models["m"].bytes_per_token == 3.0
+        assert (await c.ask(post(CHAT))).status == 200
+
+
+async def test_an_engine_that_is_back_and_too_busy_to_be_probed_keeps_what_is_known_of_it() -> None:
+    puppet = Puppet()
+    puppet.continuous = True
+    async with chain(puppet) as c:
+        (engine,) = c.proxy.engines.engines
+        assert engine.models["m"].abilities.continuous_usage
+        engine.reachable = False
+        with patch.object(Puppet, "_is_probe", lambda *_: False):  # the test answers it
+            looking = asyncio.create_task(discovery._look(engine))
+            call = await puppet.call()
+            assert engine.reachable, "it need not be probed to be ready"
+            call.end(json_answer({}, "503 Busy"))
+            assert await looking
+        assert engine.models["m"].abilities.continuous_usage
+
+
+@pytest.mark.parametrize("told", [True, False, -1, "8192", 8192.0])
+async def test_a_context_that_is_no_number_of_tokens(told: Any) -> None:
+    raw = RawEngine(says(HI))
+    raw.context_length = told
+    async with chain(raw) as c:
+        assert c.proxy.engines.engines[0].models["m"].context_length is None
+        assert (await c.ask(post(CHAT))).status == 200
+    assert raw.requests[0].json["max_tokens"] > 1
+
+
+async def test_an_engine_that_is_always_full_is_not_asked_for_ever() -> None:
+    raw = RawEngine(says(FULL))
+    async with chain(raw, wait_s=0.3) as c:
+        answer = await c.ask(post(CHAT))
+        assert (answer.status, answer.json["error"]["code"]) == (503, "no_capacity")
+        assert (await c.only_usage())["outcome"] == "no_engine"
+    assert len(raw.requests) < 5
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".localhost"])
+async def test_an_engine_whose_name_cannot_be_looked_up(host: str) -> None:
+    async with chain(urls=(f"http://{host}:80=m",), wait=False) as c:
+        answer = await c.ask(post(CHAT))
+        assert answer.status == 502
+        assert "is no host name" in answer.json["error"]["message"]
+
+
+async def test_a_connection_that_is_given_up_as_soon_as_it_is_made_is_not_counted() -> None:
+    async with chain(RawEngine(says(HI), suffix="=m")) as c:
+        pool = c.proxy.engines.engines[0].pool
+        before, call = pool.open_connections, NoCaller()
+        pool.send(call, b"", fresh=True)
+        async with asyncio.timeout(WAIT_S):
+            while pool.open_connections == before:  # it is looked at in each round of the loop
+                await asyncio.sleep(0)
+        assert not call.connected
+        pool.cancel(call)
+        async with asyncio.timeout(WAIT_S):
+            while pool.open_connections > before:
+                await asyncio.sleep(0.001)
+
+
+class NoCaller:
+    """Gives up before it is connected."""
+
+    connected = False
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        self.connected = True
+
+    def on_head(self, head: ResponseHead) -> None: ...
+    def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
+    def on_end(self) -> None: ...
+    def on_lost(self, reason: str) -> None: ...
