@@ -15,7 +15,7 @@ from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.exchange import Exchange
 from filature.relay.http1 import RequestHead
-from filature.relay.outcome import Outcome
+from filature.relay.outcome import CLIENT_CLOSED, Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.responses import response
 from filature.request.parse import ParsedRequest
@@ -24,7 +24,6 @@ from filature.telemetry.record import UsageRecord
 
 RUNNING_RETRY_S: Final = 1
 """After which a client may ask again for a request that is still running."""
-_CLIENT_CLOSED: Final = 499
 
 
 class Asked:
@@ -127,7 +126,7 @@ class Intake:
         def abandoned() -> None:
             self._release(asked)
             asked.record.outcome = Outcome.CLIENT_GONE
-            asked.record.status = _CLIENT_CLOSED
+            asked.record.status = CLIENT_CLOSED
             self._plane.record(asked.record)
 
         if asked.waited_since is None:

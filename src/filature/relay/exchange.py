@@ -33,13 +33,14 @@ from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.ending import draining
 from filature.relay.engines import Engine
 from filature.relay.http1 import RequestHead, ResponseHead
-from filature.relay.outcome import Outcome, outcome_of
+from filature.relay.outcome import CLIENT_CLOSED, Outcome, outcome_of
 from filature.relay.plane import DataPlane
 from filature.relay.reply import UNSENT
-from filature.relay.responses import chunk
+from filature.relay.responses import PING_EVENT, PING_LINE, chunk
 from filature.relay.settlement import Grant
 from filature.relay.timings import ASK_LINE
 from filature.relay.upstream import UpstreamConnection
+from filature.relay.waiting import BUSY_HEADER, BUSY_S
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
@@ -56,14 +57,6 @@ _PASSED_REFUSALS: Final = (400, 413, 422)
 _EVENTS_PER_TOKEN_MAX: Final = 2
 _EVENTS_MORE: Final = 64
 """Events with content, beside those that the allowed tokens explain, before an engine is stopped."""
-_PING: Final = b": \n\n"
-_PING_LINE: Final = b": \n"
-BUSY_HEADER: Final = b"x-filature-busy"
-"""On a worker's 503: it is full, and nothing is wrong."""
-BUSY_S: Final = 0.5
-"""For which a worker that said so is not asked again."""
-_CLIENT_CLOSED: Final = 499
-"""The status in the record of an answer that nobody was there to take; nginx's number."""
 
 log = logging.getLogger(__name__)
 
@@ -408,7 +401,7 @@ class Exchange(ClientSide):
     def client_gone(self) -> None:
         self._leave_queue()
         self._drop_engine(cancel=True)
-        self._end(Outcome.CLIENT_GONE, _CLIENT_CLOSED)
+        self._end(Outcome.CLIENT_GONE, CLIENT_CLOSED)
 
     def client_paused(self) -> None:
         self._deadlines.paused(self._plane.clock.now)
@@ -467,9 +460,9 @@ class Exchange(ClientSide):
         elif answer is None or self._is_shapeless:
             return
         elif due is BEGIN and self._request.stream and not self._will_be_document:
-            self._begin(answer.release() or _PING)
+            self._begin(answer.release() or PING_EVENT)
         elif due is PING:
-            self._reply.send(_PING_LINE if answer.has_last_id else _PING)
+            self._reply.send(PING_LINE if answer.has_last_id else PING_EVENT)
             deadlines.spoke(now)
 
     def _goes_on_too_long(self) -> bool:
@@ -502,4 +495,4 @@ class Exchange(ClientSide):
     def _client_stalled(self) -> None:
         self._drop_engine(cancel=True)
         self._connection.abort()
-        self._end(Outcome.CLIENT_STALLED, _CLIENT_CLOSED)
+        self._end(Outcome.CLIENT_STALLED, CLIENT_CLOSED)

@@ -5,6 +5,8 @@ from typing import Final
 
 from filature.errors import EngineError, EngineTimeout, FilatureError, RequestError
 
+CLIENT_CLOSED: Final = 499
+"""The status in the record of an answer that nobody was there to take; nginx's number."""
 _CHARGED: Final = ("completed", "client_gone", "client_stalled", "client_timeout", "reported")
 
 

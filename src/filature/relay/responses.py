@@ -9,6 +9,10 @@ from filature.wire.envelope import error_body
 
 JSON: Final = b"application/json"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+PING_EVENT: Final = b": \n\n"
+"""A comment of an event stream."""
+PING_LINE: Final = b": \n"
+"""The same where a blank line would be taken for an event."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _SIZE_LINES: Final = [b"%x\r\n" % size for size in range(4096)]

@@ -12,6 +12,10 @@ WAITING_PER_ACCOUNT_MAX: Final = 1024
 LOOKED_AT: Final = 8
 """Of a model's accounts, and of an account's requests, the first, whenever a place may be free: each may
 accept other prices."""
+BUSY_HEADER: Final = b"x-filature-busy"
+"""On a worker's 503: it is full, and nothing is wrong."""
+BUSY_S: Final = 0.5
+"""For which a worker that said so is not asked again."""
 
 log = logging.getLogger(__name__)
 

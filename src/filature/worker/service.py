@@ -18,11 +18,12 @@ from filature.errors import (
 from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
 from filature.relay.engines import EngineDirectory
-from filature.relay.exchange import BUSY_HEADER, Exchange
+from filature.relay.exchange import Exchange
 from filature.relay.http1 import RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.responses import error_response, response
+from filature.relay.waiting import BUSY_HEADER
 from filature.request.allowance import Allowance
 from filature.request.boundary import check_boundary
 from filature.request.limits import RequestLimits
