@@ -75,7 +75,7 @@ CPU_SHAPES: Final = (
             "request",
             _AT_END,
             {"connections": 32, "stream": False},
-            Target(1.7, 1.4),
+            Target(2.0, 1.4),
         ),
         Shape(
             "unary-paced",
@@ -83,7 +83,7 @@ CPU_SHAPES: Final = (
             "request",
             _AT_END,
             {"connections": 32, "stream": False, "per_s": 10_000.0},
-            Target(1.7, 1.4),
+            Target(2.0, 1.4),
             10_000.0,
         ),
         Shape(
@@ -92,7 +92,7 @@ CPU_SHAPES: Final = (
             "request",
             _AT_END,
             {"connections": 32, "stream": False, "vary": True},
-            Target(1.7, 1.4),
+            Target(2.0, 1.4),
         ),
         Shape(
             "burst",
