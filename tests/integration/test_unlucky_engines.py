@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
@@ -105,3 +105,34 @@ class NoCaller:
     def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
     def on_end(self) -> None: ...
     def on_lost(self, reason: str) -> None: ...
+
+
+@pytest.mark.parametrize("answer", [(500, b"{}"), (200, b"<html>"), (200, b'{"models": []}')])
+async def test_an_engine_that_names_no_models_for_once_keeps_those_that_are_known(
+    answer: tuple[int, bytes],
+) -> None:
+    async with chain(RawEngine(says(HI))) as c:
+        (engine,) = c.proxy.engines.engines
+        with patch.object(discovery, "fetch", AsyncMock(return_value=answer)):
+            assert await discovery._look(engine)
+        assert (await c.ask(post(CHAT))).status == 200
+
+
+@pytest.mark.parametrize("answer", [(404, b""), (200, b"<html>")])
+async def test_an_engine_that_never_names_its_models_is_complained_of_once(
+    answer: tuple[int, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = AsyncMock(side_effect=[answer, answer, answer, asyncio.CancelledError])
+    async with chain(RawEngine(says(HI))) as c:
+        (engine,) = c.proxy.engines.engines
+        engine.models.clear()
+        engine.reachable = False
+        with (
+            patch.object(discovery, "fetch", asked),
+            patch.object(discovery, "RETRY_S", 0),
+            pytest.raises(asyncio.CancelledError),
+        ):
+            await discovery.watch(engine)
+    told = [record.message for record in caplog.records if "by hand" in record.message]
+    assert len(told) == 1
+    assert f"answers {answer[0]} on /v1/models" in told[0]

@@ -24,11 +24,32 @@ CREATED_MAX: Final = 2**53
 log = logging.getLogger(__name__)
 
 
+class _Untold(Exception):
+    """An engine of which no model is known answered with ``status``, and told none."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 async def watch(engine: Engine) -> None:
     """Keep ``engine.models`` and ``engine.reachable`` true, until cancelled."""
+    untold = 0  # what it answered last, where it told no models
     while True:
         was_reachable = engine.reachable
-        engine.reachable = await _look(engine)
+        try:
+            engine.reachable, untold = await _look(engine), 0
+        except _Untold as answer:
+            engine.reachable = False
+            if answer.status != untold:
+                log.warning(
+                    "engine %s answers %d on /v1/models and names none: name its models by hand "
+                    "(--engine %s=alias:upstream-name)",
+                    engine.name,
+                    answer.status,
+                    engine.name,
+                )
+            untold = answer.status
         if engine.reachable != was_reachable:
             verb = "answers" if engine.reachable else "does not answer"
             log.info("engine %s %s, models: %s", engine.name, verb, ", ".join(engine.models))
@@ -36,29 +57,24 @@ async def watch(engine: Engine) -> None:
 
 
 async def _look(engine: Engine) -> bool:
-    """Ask for the models once, and probe those that are new; whether the engine answered."""
+    """Ask for the models once, and probe those that are new; whether the engine answered. Raises _Untold."""
     try:
         status, body = await fetch(engine.pool, engine.get("/v1/models"), timeout_s=FETCH_S)
     except FetchError:
         return False
+    told = _told_models(body) if status == 200 else None
     if not engine.address.named_models:
-        if status != 200:
+        if told is None:
             if not engine.models:
-                log.warning(
-                    "engine %s answers %d on /v1/models: name its models by hand "
-                    "(--engine %s=alias:upstream-name)",
-                    engine.name,
-                    status,
-                    engine.name,
-                )
-            return bool(engine.models)
+                raise _Untold(status)
+            return True
         known = set(engine.models)
-        new = _take_models(engine, _told_models(body))
+        new = _take_models(engine, told)
         if known and new.keys() <= known:
             engine.reachable = True  # one that is back is ready while it is probed
     else:
-        if status == 200:
-            _describe(engine.models, _told_models(body))
+        if told is not None:
+            _describe(engine.models, told)
         new = {} if engine.reachable else dict(engine.models)
     if new:
         abilities = await _probe(engine, next(iter(new.values())).upstream_name)
@@ -97,13 +113,13 @@ def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> No
             model.context_length = min(lengths)
 
 
-def _told_models(body: bytes) -> dict[str, ServedModel]:
+def _told_models(body: bytes) -> dict[str, ServedModel] | None:
     """The models of an OpenAI ``/v1/models`` answer; vLLM tells ``max_model_len``, llama.cpp
-    ``meta.n_ctx``."""
+    ``meta.n_ctx``. None: it is no such answer."""
     try:
         listed = orjson.loads(body)["data"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return {}
+        return None
     told: dict[str, ServedModel] = {}
     for entry in listed if isinstance(listed, list) else []:
         name = entry.get("id") if isinstance(entry, dict) else None
