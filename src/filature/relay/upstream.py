@@ -2,6 +2,7 @@
 for ``dialing`` and ``tunnel``."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
@@ -40,7 +41,7 @@ class Caller(Protocol):
         """The connection was not made, or ended before the answer did."""
 
 
-class UpstreamPool:
+class UpstreamPool(ABC):
     """The connections to one engine: idle ones are reused, last in first out.
 
     Where more of them come from, and what waits until then, is its two kinds' to say.
@@ -57,17 +58,17 @@ class UpstreamPool:
         self.open_connections = 0
         clock.each_tick(self._tick)
 
+    @abstractmethod
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
         """Send ``request`` and report the answer to ``caller``.
 
         An idle connection that the engine had closed shows only when it is used: then the request
         is sent once more, ``fresh``.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self, caller: Caller) -> None:
         """Give up ``caller``, which has no connection yet."""
-        raise NotImplementedError
 
     def _take_idle(self) -> "UpstreamConnection | None":
         """One that is still open, as far as is known."""

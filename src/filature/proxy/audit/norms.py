@@ -50,9 +50,8 @@ class _Model:
         self.groups: dict[Group, _Claims] = {}
         self.seen = 0
         self.counted = False  # whether anything was recounted
-        self.workers: set[str] = (
-            set()
-        )  # the first that claimed something: as many as there have to be
+        # the first that claimed something: as many as there have to be
+        self.workers: set[str] = set()
 
     def can_tell(self, worker: str) -> bool:
         """Whether there may be anything to hold against a worker."""
