@@ -1,8 +1,6 @@
 """The demonstration engine as a child of ``filature up``; it ends when its parent does, however that ends."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +11,7 @@ from typing import Final, Self
 _START_S: Final = 120.0
 """For the model to be read from a slow disk."""
 _STOP_S: Final = 5.0
-_MODULE: Final = "filature.cli.demo_child"
+_MODULE: Final = "filature.cli.demo_process"
 
 
 class DemoFailedError(Exception):
@@ -92,22 +90,3 @@ class DemoChild:
                 if not self.description:
                     self._lines.put(line)
         self._lines.put(None)
-
-
-def _end_with_parent() -> None:
-    """Standard input ends when the parent does."""
-    while os.read(0, 1):  # not by sys.stdin: its lock would be held when the interpreter ends
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def main() -> None:
-    """The child's own entry point."""
-    from filature.cli.main import app  # noqa: PLC0415  # main imports the commands
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    app(["demo-engine", *sys.argv[1:]])
-
-
-if __name__ == "__main__":
-    main()

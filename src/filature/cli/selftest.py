@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any, Final
 
-from filature.cli.postprocess import (
+from filature.cli.seed_terms import (
     MULTIPLIER_ONE,
     Api,
     Multipliers,
