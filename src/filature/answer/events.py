@@ -129,15 +129,16 @@ class EventWriter:
         observer = self._observer
         if observer.error is not None and self._policy.errors == "take":
             return b"".join(out)
-        if clean and (observer.end_mark_seen or observer.all_finished):
+        ends = observer.end_mark_seen or observer.all_finished
+        if clean and ends:
             self.holding = False
             self._flush(out)
             self._show_usage(out)
         if self.holding:
             return b""  # nothing was handed out: the caller may try again
         self._flush(out)
-        if clean:
-            out.append(tail)
+        if clean and (ends or self._policy.errors == "pass"):
+            out.append(tail)  # else an error is going to follow, which half an event would garble
         return b"".join(out)
 
     # Blocks ----------------------------------------------------------------------------------

@@ -306,7 +306,9 @@ class Exchange(ClientSide):
         verdict = answer.verdict(True)
         if verdict.completed and not answer.is_no_answer:
             self._complete(answer, tail)
-        elif answer.error is not None:
+            return
+        self._hand_over_rest(answer, tail)
+        if answer.error is not None:
             self._on_error_frame(answer.error)
         elif verdict.completed:
             self._broken(EngineFailed("The engine's document is no answer."))
@@ -334,8 +336,7 @@ class Exchange(ClientSide):
         if answer.verdict(False).completed and not answer.is_no_answer:
             self._complete(answer, tail)
             return True
-        if tail and self._reply.state is not UNSENT:
-            self._reply.send(tail)
+        self._hand_over_rest(answer, tail)
         return False
 
     def _on_refusal(self) -> None:
