@@ -74,6 +74,24 @@ async def test_an_error_behind_the_end_mark_is_a_failure_and_the_mark_is_not_sho
         assert balance(c) == credit
 
 
+async def test_nor_where_both_come_at_once() -> None:
+    puppet = Puppet()
+    async with chain(puppet) as c:
+        credit = balance(c)
+        client = await c.connect()
+        client.send(post(STREAM))
+        call = await puppet.call()
+        call.send(STREAM_HEAD, chunked(TEXT[0]))
+        assert await client.head()
+        assert await client.chunk() == TEXT[0]
+        call.end(chunked(TEXT[1] + DONE + event({"error": {"message": "dead"}})), LAST_CHUNK)
+        rest = await client.reader.readuntil(LAST_CHUNK)
+        assert b"dead" in rest
+        assert DONE not in rest
+        assert b"total_cost" not in rest
+        assert balance(c) == credit
+
+
 async def test_nothing_of_a_failed_try_is_in_the_next_one_s_answer() -> None:
     """All of the first answer waited for its end, so its engine could still be replaced."""
     failing, good = Puppet(), Puppet()

@@ -50,6 +50,10 @@ def ping_on(call: Call) -> None:
     call.pinging = asyncio.create_task(pinging())  # type: ignore[attr-defined]  # kept alive here
 
 
+def _events(stream: bytes) -> list[bytes]:
+    return [part + b"\n\n" for part in stream.split(b"\n\n") if part]
+
+
 FAULTS: dict[str, Callable[[Call], None]] = {
     "closed": lambda call: call.close(),
     "reset": lambda call: call.reset(),
@@ -75,6 +79,30 @@ FAULTS: dict[str, Callable[[Call], None]] = {
     "stall": lambda _: None,
     "stall with pings": ping_on,
 }
+
+
+@pytest.mark.parametrize("end", [delta("c").rstrip(), delta("c") + delta("", finish="stop")])
+async def test_what_was_kept_of_a_stream_that_ends_unfinished_goes_before_the_error(
+    end: bytes,
+) -> None:
+    """A last event without its blank line, and a finish event while another choice goes on."""
+    second = event({"choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]})
+    async with chain(says(stream_answer([delta("a"), second, end]))) as c:
+        answer = await c.ask(post({**STREAM, "n": 2}))
+        assert answer.events[:-1] == [delta("a"), second, *_events(end)]
+        assert b'"error"' in answer.events[-1]
+        assert (await c.only_usage())["outcome"] == "engine_failed_midstream"
+
+
+@pytest.mark.parametrize("events", [(), (delta("b", finish="stop"), DONE)])
+async def test_what_came_with_bad_framing_is_not_lost(events: tuple[bytes, ...]) -> None:
+    """As where it was read before that; behind the end mark it costs the connection only."""
+    async with chain(says(b"".join([*sent(delta("a"), *events), b"nonsense\r\n"]))) as c:
+        answer = await c.ask(post(STREAM))
+        assert answer.events[0] == delta("a")
+        outcome = "completed" if events else "engine_failed_midstream"
+        assert (await c.only_usage())["outcome"] == outcome
+        assert answer.body.endswith(DONE) == bool(events)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

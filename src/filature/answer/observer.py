@@ -447,8 +447,14 @@ class AnswerObserver:
         if told and self._unread is None and self.meter.one_choice:
             self._unread = payload
             self.meter.content_events += 1
-        else:
-            self._count(self._document_leaves(payload))
+            return
+        self._count(self._document_leaves(payload))
+        choices = payload.get("choices")
+        if not self.meter.one_choice and type(choices) is list:
+            for position, choice in enumerate(choices):
+                found = choice_leaves(choice) if type(choice) is dict else []
+                if found:
+                    self.meter.add_choice_content(_index(choice, position), text_bytes(found))
 
     def _document_leaves(self, payload: dict[str, object]) -> Leaves:
         if not self._done_mark:

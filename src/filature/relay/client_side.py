@@ -178,6 +178,12 @@ class ClientSide:
             if self._upstream is not None and self._answer is not None:
                 self._upstream.splice(self._answer, self._write_chunk)
 
+    def _hand_over_rest(self, answer: AnswerPostprocessor, tail: bytes) -> None:
+        """What was kept of a stream that fails goes before the error, but for what is behind its end mark."""
+        begun = self._reply.state is not UNSENT
+        if tail and begun and answer.mode == "events" and not answer.end_mark_seen:
+            self._reply.send(tail)
+
     # the end
 
     def _finish(self, answer: AnswerPostprocessor, tail: bytes) -> None:

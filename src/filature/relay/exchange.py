@@ -247,7 +247,7 @@ class Exchange(ClientSide):
     def _on_last_word(self, answer: AnswerPostprocessor, out: bytes) -> None:
         """An error frame, or the end mark: that waits for the end of the engine's message and the commit."""
         if answer.error is not None:
-            if out and not self._tail:
+            if out and not answer.end_mark_seen:  # the mark would be among it
                 self._on_output(answer, out)
             self._on_error_frame(answer.error)
             return
@@ -306,7 +306,9 @@ class Exchange(ClientSide):
         verdict = answer.verdict(True)
         if verdict.completed and not answer.is_no_answer:
             self._complete(answer, tail)
-        elif answer.error is not None:
+            return
+        self._hand_over_rest(answer, tail)
+        if answer.error is not None:
             self._on_error_frame(answer.error)
         elif verdict.completed:
             self._broken(EngineFailed("The engine's document is no answer."))
@@ -334,8 +336,7 @@ class Exchange(ClientSide):
         if answer.verdict(False).completed and not answer.is_no_answer:
             self._complete(answer, tail)
             return True
-        if tail and self._reply.state is not UNSENT:
-            self._reply.send(tail)
+        self._hand_over_rest(answer, tail)
         return False
 
     def _on_refusal(self) -> None:

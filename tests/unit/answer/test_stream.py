@@ -118,6 +118,12 @@ class TestUsageThatNobodyAskedFor:
         assert answer.feed(b": ping\n\n") == b""
         assert answer.feed(DONE).startswith(chunk(finish="stop") + b": ping\n\n: filature ")
 
+    def test_a_finish_event_that_gets_none_stays_as_it_came(self) -> None:
+        answer = postprocessor()
+        finish = b"data\n: x\n" + chunk(finish="stop")
+        out = answer.feed(chunk("a") + finish + usage_chunk() + DONE)
+        assert out.startswith(chunk("a") + finish + b": filature ")
+
     def test_with_several_choices_each_finish_event_gets_its_own(self) -> None:
         answer = postprocessor(n=2)
         stream = [
@@ -217,6 +223,17 @@ class TestUsageThatWasAskedFor:
         assert shown["choices"] == []
         assert shown["usage"]["total_cost"] == 26
         assert done == "[DONE]"
+
+    def test_a_usage_chunk_that_content_followed_is_not_the_last_word(self) -> None:
+        answer = postprocessor(ASKED)
+        early = usage_chunk({"prompt_tokens": 14, "completion_tokens": 1})
+        out = answer.feed(chunk("a") + early + chunk("b" * 40, finish="stop") + DONE)
+        _, first, _, last, _ = payloads(out)
+        assert first["usage"]["completion_tokens"] == 1
+        assert last["choices"] == []
+        assert last["usage"]["completion_tokens"] == answer.usage.completion == 11
+        assert last["usage"]["total_cost"] == 14 + 22
+        assert answer.finish(True) == b""
 
     def test_without_an_end_mark_it_comes_when_the_answer_ends(self) -> None:
         answer = postprocessor(ASKED)

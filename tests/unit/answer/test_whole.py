@@ -47,6 +47,14 @@ def test_an_answer_without_usage_gets_an_estimate(usage: dict[str, None]) -> Non
     assert list(shown["usage"])[-4:] == list(COST_KEYS)
 
 
+def test_each_of_several_choices_is_estimated() -> None:
+    answer = postprocessor(STRIPPED, n=2)
+    second = CHOICE | {"index": 1, "message": {"role": "assistant", "content": "Hello there"}}
+    shown = orjson.loads(answer.feed(orjson.dumps({"choices": [CHOICE, second]})))
+    assert shown["usage"]["completion_tokens"] == 1 + 3  # of four bytes each, begun ones too
+    assert shown["usage"]["estimated"] is True
+
+
 def test_what_is_no_answer_gets_none() -> None:
     for body in (b'{"detail":"Not Found"}', b'{"status":"ok"}', b"[]", b"7", b'"x"', b"null"):
         answer = postprocessor(STRIPPED)
