@@ -212,6 +212,20 @@ async def test_anthropic_s_clients_find_the_id_where_they_look_for_it() -> None:
         assert "request-id" not in (await c.ask(post(CHAT))).headers
 
 
+@pytest.mark.parametrize("coding", ["gzip", "Zstd", "br", "identity, deflate"])
+async def test_a_compressed_body_is_refused_for_what_it_is(coding: str) -> None:
+    async with chain(says(HI)) as c:
+        answer = await c.ask(post(b"\x1f\x8b\x08", headers=f"Content-Encoding: {coding}\r\n"))
+        plain = [
+            await c.ask(post(CHAT, headers=f"Content-Encoding:{none}\r\n"))
+            for none in (" Identity", " UTF-8", "")
+        ]
+    assert answer.status == 400
+    assert answer.json["error"]["code"] == "unsupported_encoding"
+    assert "Content-Encoding" in answer.json["error"]["message"]
+    assert [each.status for each in plain] == [200] * 3
+
+
 async def test_a_refused_request_leaves_a_record_and_asks_no_engine() -> None:
     engine = RawEngine(says(HI))
     async with chain(engine, body_bytes_max=2000) as c:

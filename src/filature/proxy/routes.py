@@ -34,6 +34,8 @@ from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 _CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
 _CLIENT_ID_HEADERS: Final = (b"x-client-request-id", b"x-request-id")
+_COMPRESSION: Final = re.compile(rb"gzip|deflate|compress|\bbr\b|zstd", re.IGNORECASE)
+"""Content codings; some clients name a charset in their place, which means nothing."""
 _EXPOSED: Final = (
     b"x-request-id, request-id, x-client-request-id, retry-after, x-should-retry, "
     b"x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, "
@@ -136,6 +138,11 @@ class Routes:
         if dialect is not None:
             if method not in ("POST", "OPTIONS"):
                 raise _not_allowed(method, path, "POST")
+            if _COMPRESSION.search(head.headers.get(b"content-encoding", b"")):
+                raise InvalidRequest(
+                    "Compressed bodies are not read here: send the body without Content-Encoding.",
+                    code="unsupported_encoding",
+                )
         else:
             page = self._pages.find(path)
             if page is None and not (path == "*" and method == "OPTIONS"):
