@@ -171,6 +171,61 @@ async def test_errors_are_in_the_dialect_s_own_form() -> None:
     assert wrong.json["type"] == "error"
 
 
+ANTHROPIC = "anthropic-version: 2023-06-01\r\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/messages/batches", 404),
+        ("GET", "/v1/files", 404),
+        ("GET", "/v1/models/none", 404),
+        ("GET", "/v1/usage/none", 404),
+        ("DELETE", "/v1/models", 405),
+    ],
+)
+async def test_anthropic_s_clients_get_its_form_on_every_path(
+    method: str, path: str, status: int
+) -> None:
+    async with chain(says(HI)) as c:
+        answer = await c.ask(get(path, method=method, headers=ANTHROPIC))
+        other = await c.ask(get(path, method=method))
+    assert answer.status == other.status == status
+    assert answer.json["type"] == "error"
+    assert set(answer.json["error"]) == {"type", "message"}
+    assert set(other.json) == {"error"}
+    assert set(other.json["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_anthropic_s_clients_find_the_id_where_they_look_for_it() -> None:
+    messages = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}
+    async with chain(says(HI), cors_origins="*") as c:
+        for request in (
+            post(messages, "/v1/messages", headers=ANTHROPIC),
+            post({"model": "m"}, "/v1/messages", headers=ANTHROPIC),
+            get("/v1/models", headers=ANTHROPIC),
+        ):
+            answer = await c.ask(request)
+            assert answer.headers["request-id"] == answer.headers["x-request-id"]
+            exposed = answer.headers["access-control-expose-headers"].split(", ")
+            assert {"request-id", "x-request-id"} <= set(exposed)
+        assert "request-id" not in (await c.ask(post(CHAT))).headers
+
+
+@pytest.mark.parametrize("coding", ["gzip", "Zstd", "br", "identity, deflate"])
+async def test_a_compressed_body_is_refused_for_what_it_is(coding: str) -> None:
+    async with chain(says(HI)) as c:
+        answer = await c.ask(post(b"\x1f\x8b\x08", headers=f"Content-Encoding: {coding}\r\n"))
+        plain = [
+            await c.ask(post(CHAT, headers=f"Content-Encoding:{none}\r\n"))
+            for none in (" Identity", " UTF-8", "")
+        ]
+    assert answer.status == 400
+    assert answer.json["error"]["code"] == "unsupported_encoding"
+    assert "Content-Encoding" in answer.json["error"]["message"]
+    assert [each.status for each in plain] == [200] * 3
+
+
 async def test_a_refused_request_leaves_a_record_and_asks_no_engine() -> None:
     engine = RawEngine(says(HI))
     async with chain(engine, body_bytes_max=2000) as c:
@@ -272,7 +327,8 @@ async def test_headers_cross_by_allow_list_only() -> None:
         "traceparent": "00-ab-cd-01",
         "content-length": str(len(request.body)),
     }
-    assert set(answer.headers) == {"content-type", "content-length", "date", "x-request-id"}
+    ours = {"content-type", "content-length", "date", "x-request-id", "request-id"}
+    assert set(answer.headers) == ours
     assert "secret" not in str(answer.headers)
 
 

@@ -34,13 +34,17 @@ from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 _CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
 _CLIENT_ID_HEADERS: Final = (b"x-client-request-id", b"x-request-id")
+_COMPRESSION: Final = re.compile(rb"gzip|deflate|compress|\bbr\b|zstd", re.IGNORECASE)
+"""Content codings; some clients name a charset in their place, which means nothing."""
 _EXPOSED: Final = (
-    b"x-request-id, x-client-request-id, retry-after, x-should-retry, "
+    b"x-request-id, request-id, x-client-request-id, retry-after, x-should-retry, "
     b"x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, "
     b"x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens, "
     b"x-filature-proxy-start, x-filature-proxy-end, x-filature-worker-start, x-filature-worker-end"
 )
 _PREFLIGHT_AGE_S: Final = 600
+_ANTHROPIC_HEADER: Final = b"anthropic-version"
+"""By which Anthropic's clients are known; they look for a request's id in a header of another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,11 @@ class Routes:
         if dialect is not None:
             if method not in ("POST", "OPTIONS"):
                 raise _not_allowed(method, path, "POST")
+            if _COMPRESSION.search(head.headers.get(b"content-encoding", b"")):
+                raise InvalidRequest(
+                    "Compressed bodies are not read here: send the body without Content-Encoding.",
+                    code="unsupported_encoding",
+                )
         else:
             page = self._pages.find(path)
             if page is None and not (path == "*" and method == "OPTIONS"):
@@ -286,6 +295,8 @@ class Routes:
         dialect: Dialect | None,
         lines: bytes,
     ) -> None:
+        if dialect is None and head is not None and _ANTHROPIC_HEADER in head.headers:
+            dialect = Dialect.MESSAGES  # on paths that are nobody's, or everybody's
         keep_alive = connection.outlives_refusal(head)
         connection.write(
             error_response(
@@ -324,11 +335,10 @@ class Routes:
             lines = head.route.lines
         else:
             lines = self._cors_lines(head) if self._origins else b""
-        return b"date: %b\r\nx-request-id: %b\r\n%b" % (
-            self._plane.clock.date,
-            request_id.encode("ascii"),
-            lines,
-        )
+        encoded = request_id.encode("ascii")
+        if head is not None and _ANTHROPIC_HEADER in head.headers:
+            lines = b"request-id: %b\r\n%b" % (encoded, lines)
+        return b"date: %b\r\nx-request-id: %b\r\n%b" % (self._plane.clock.date, encoded, lines)
 
     def _cors_lines(self, head: RequestHead) -> bytes:
         origin = head.headers.get(b"origin")

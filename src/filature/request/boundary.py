@@ -173,11 +173,12 @@ def _members(value: Any, where: str, allowed: dict[str, Check]) -> None:
     if not isinstance(value, dict):
         raise _refused(where, "it must be an object")
     for name, member in value.items():
+        if member is None:  # as good as absent; answers that come back as history have many such
+            continue
         check = allowed.get(name)
         if check is None:
             raise _refused(f"{where}.{shown_name(name)}", "workers do not take it")
-        if member is not None:
-            check(member, f"{where}.{name}")
+        check(member, f"{where}.{name}")
 
 
 def _audio(value: Any, where: str) -> None:
@@ -288,7 +289,11 @@ def _schema(value: Any, where: str) -> None:
             _schema(each, f"{where}.{shown_name(name)}")
 
 
-_CACHED: Final[dict[str, Check]] = {"type": _plain, "cache_control": _anything}
+_CACHED: Final[dict[str, Check]] = {
+    "type": _plain,
+    "cache_control": _anything,
+    "prompt_cache_breakpoint": _anything,
+}
 _TEXT: Final[dict[str, Check]] = _CACHED | {
     "text": _plain,
     "annotations": _anything,
@@ -307,21 +312,31 @@ _PARTS: Final[dict[str, dict[str, Check]]] = {
     "image_url": _CACHED | {"image_url": _url, "uuid": _plain},
     "audio_url": {"type": _plain, "audio_url": _url},
     "video_url": {"type": _plain, "video_url": _url},
-    "input_audio": {"type": _plain, "input_audio": _audio},
-    "input_image": {"type": _plain, "image_url": _url, "detail": _plain},
-    "input_file": {
-        "type": _plain,
+    "input_audio": _CACHED | {"input_audio": _audio},
+    "input_image": _CACHED | {"image_url": _url, "detail": _plain},
+    "input_file": _CACHED
+    | {
         "file_data": _data,
         "file_url": _url,
         "filename": _plain,
         "detail": _plain,
     },
-    "file": {"type": _plain, "file": _file},
+    "file": _CACHED | {"file": _file},
     "image": _CACHED | {"source": _source},
     "document": _CACHED
     | {"source": _source, "title": _plain, "context": _plain, "citations": _anything},
-    "tool_use": _CACHED | {"id": _plain, "name": _plain, "input": _anything, "caller": _anything},
-    "tool_result": _CACHED | {"tool_use_id": _plain, "content": _parts, "is_error": _plain},
+    "search_result": _CACHED
+    | {"source": _plain, "title": _plain, "content": _parts, "citations": _anything},
+    "tool_use": _CACHED
+    | {
+        "id": _plain,
+        "name": _plain,
+        "input": _anything,
+        "caller": _anything,
+        "toolset_name": _plain,
+    },
+    "tool_result": _CACHED
+    | {"tool_use_id": _plain, "content": _parts, "is_error": _plain, "toolset_name": _plain},
 }
 """By the type of a part: its members."""
 _UNTYPED: Final = ("text", "refusal", "image_url", "audio_url", "video_url", "input_audio", "file")
@@ -337,6 +352,7 @@ _MESSAGE: Final[dict[str, Check]] = {
     "reasoning": _plain,
     "reasoning_content": _plain,
     "annotations": _anything,
+    "parsed": _anything,  # of the content, by openai's SDK
     "prefix": _plain,
 }
 _ITEM: Final[dict[str, Check]] = {"type": _plain, "id": _plain, "status": _plain}
@@ -346,8 +362,16 @@ _CALL: Final[dict[str, Check]] = _ITEM | {
     "arguments": _plain,
     "input": _plain,
     "namespace": _plain,
+    "async": _plain,
+    "caller": _anything,
 }
-_RESULT: Final[dict[str, Check]] = _ITEM | {"call_id": _plain, "output": _parts}
+_RESULT: Final[dict[str, Check]] = _ITEM | {
+    "call_id": _plain,
+    "name": _plain,
+    "namespace": _plain,
+    "output": _parts,
+    "caller": _anything,
+}
 _ITEMS: Final[dict[str, dict[str, Check]]] = {
     "message": _ITEM | {"role": _plain, "content": _parts, "phase": _plain},
     "reasoning": _ITEM | {"summary": _parts, "content": _parts, "encrypted_content": _plain},
