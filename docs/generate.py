@@ -21,7 +21,7 @@ SETTINGS_HEAD = """\
 Made from `filature/proxy/settings.py` by `make docs`; do not edit.
 
 Each is read from the environment variable; those that have an option of `filature up` can be given there,
-which counts more. Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
+which counts more. An empty variable is one that is not set. Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
 
 | variable | option | default | meaning |
 | --- | --- | --- | --- |

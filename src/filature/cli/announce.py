@@ -4,6 +4,7 @@ import asyncio
 import json
 import shlex
 import signal
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Announcement:
         scheme = "https" if settings.tls_cert else "http"
         url = f"{scheme}://{_authority(settings.host, proxy.port)}"
         admin = f"http://{_authority(settings.admin_host, proxy.admin_port)}"
-        _say(f"Filature listens at {url} (metrics: {admin}/metrics); Ctrl-C ends it.")
+        say(f"Filature listens at {url} (metrics: {admin}/metrics); Ctrl-C ends it.")
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._engines(proxy, url)))
         if self._demo is not None:
@@ -42,12 +43,12 @@ class Announcement:
         if not await _within(_ENGINE_WAIT_S, proxy):
             silent = [engine.name for engine in proxy.engines.engines if not engine.models]
             if self._demo is not None:
-                _say("Waiting for the model's first token …")
+                say("Waiting for the model's first token …")
             elif not self._settings.engines:
-                _say("No worker has joined yet: filature worker-token create NAME")
+                say("No worker has joined yet: filature worker-token create NAME")
             elif silent:
                 verb = "does" if len(silent) == 1 else "do"
-                _say(f"Engine: {', '.join(silent)} {verb} not answer yet; asked again and again.")
+                say(f"Engine: {', '.join(silent)} {verb} not answer yet; asked again and again.")
             while not await _within(_ENGINE_WAIT_S, proxy):
                 pass
         models = list(proxy.engines.models())
@@ -55,27 +56,27 @@ class Announcement:
         if len(models) > _MODELS_SHOWN_MAX:
             shown += f" and {len(models) - _MODELS_SHOWN_MAX} more"
         if self._demo is not None:
-            _say(f"Engine: {self._demo.description}")
+            say(f"Engine: {self._demo.description}")
         else:
             kind = "Engine" if self._settings.engines else "Worker"
-            _say(f"{kind}: " + ", ".join(engine.name for engine in proxy.engines.engines))
-        _say(f"Models: {shown}")
+            say(f"{kind}: " + ", ".join(engine.name for engine in proxy.engines.engines))
+        say(f"Models: {shown}")
         settings = self._settings
-        _say(
+        say(
             f"Prices, in credits per million tokens: prompt {settings.price_in}, "
             f"cached {settings.price_cached}, completion {settings.price_out}"
         )
         if settings.serves_keyless:
-            _say("Requests without a key are paid by the account demo: filature account show demo")
+            say("Requests without a key are paid by the account demo: filature account show demo")
         else:
-            _say("Requests need a key: filature account create NAME, filature key create NAME")
-        _say(f"\nTry it:\n{curl(url, models[0])}\n")
+            say("Requests need a key: filature account create NAME, filature key create NAME")
+        say(f"\nTry it:\n{curl(url, models[0])}\n")
 
     async def _demo_lives(self, demo: "DemoChild") -> None:
         """Without its engine nothing is left to serve."""
         while demo.status is None:
             await asyncio.sleep(_DEMO_LOOK_S)
-        _say(f"The demonstration engine ended with status {demo.status}: nothing is left to serve.")
+        say(f"The demonstration engine ended with status {demo.status}: nothing is left to serve.")
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -111,6 +112,9 @@ def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _say(text: str) -> None:
-    """Printed at once: what starts us may be reading a pipe."""
-    print(text, flush=True)
+def say(text: str) -> None:
+    """Print at once, for what starts us may be reading a pipe. Where nobody reads it, serving goes on in silence."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        sys.stdout = None  # Python's own way to say that there is none

@@ -167,7 +167,7 @@ def _token(target: Target) -> str:
     from filature.store.data_dir import TOKEN_FILE, admin_token  # noqa: PLC0415  # as above
 
     if target.admin_token is not None:
-        return target.admin_token
+        return target.admin_token.strip()
     if not is_there(target.folder / TOKEN_FILE):
         raise CommandFailed(
             f"the admin API's token is needed: --admin-token or FILATURE_ADMIN_TOKEN; there is no "

@@ -1,5 +1,7 @@
 """``filature``: the commands put together. What a command does is in its own file."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -44,6 +46,14 @@ def _options(
     ] = False,
 ) -> None:
     """Options of all commands."""
+    _have_standard_streams()
+
+
+def _have_standard_streams() -> None:
+    """Started without one of them, the first files and sockets that are opened would be given their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for as long as we live
 
 
 for _group in (

@@ -106,10 +106,13 @@ def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> Non
     from filature.relay.open_files import raise_open_files  # noqa: PLC0415  # as above
     from filature.telemetry.log import configure_logging  # noqa: PLC0415  # as above
 
-    configure_logging(log_level)
+    messages = configure_logging(log_level)
     raise_open_files()
     try:
-        uvloop.run(serving)
+        try:
+            uvloop.run(serving)
+        finally:
+            messages.close()
     except ssl.SSLError as error:
         fail(command, f"TLS: the certificate, key or CA file cannot be used: {error}", CHOICE_WRONG)
     except StoreError as error:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from filature.cli.announce import say
 from filature.cli.serving import (
     AdminPort,
     Database,
@@ -85,7 +86,7 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
         return
     from filature.cli.demo_child import DemoChild, DemoFailedError  # noqa: PLC0415  # --help is quick
 
-    typer.echo("No --engine was given: starting the demonstration engine …")
+    say("No --engine was given: starting the demonstration engine …")
     try:
         with DemoChild(demo.value) as child:
             settings = settings.model_copy(update={"engines": [child.url]})

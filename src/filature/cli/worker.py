@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from filature.cli import worker_audit, worker_change, worker_statement
+from filature.cli.announce import say
 from filature.cli.connect import CHOICE_WRONG, CommandFailed
 from filature.cli.key import coefficient_text
 from filature.cli.serving import fail, run, settings_of
@@ -311,10 +312,10 @@ class Announcement:
 
     def started(self, worker: "Worker") -> None:
         engines = ", ".join(worker.settings.engines)
-        print(f"Filature worker before {engines}; Ctrl-C ends it.", flush=True)
+        say(f"Filature worker before {engines}; Ctrl-C ends it.")
         if worker.metrics_port is not None and worker.settings.metrics is not None:
             host = worker.settings.metrics.rpartition(":")[0]
-            print(f"Metrics: http://{host}:{worker.metrics_port}/metrics", flush=True)
+            say(f"Metrics: http://{host}:{worker.metrics_port}/metrics")
         loop = asyncio.get_running_loop()
         self._tasks += [loop.create_task(each(worker)) for each in (self._watch, self._wait)]
 
@@ -323,7 +324,7 @@ class Announcement:
         while left:
             for link in [link for link in left if link.joined and link.tunnels.ready]:
                 models = ", ".join(worker.engines.models())
-                print(f"Joined {link.url} with {models}", flush=True)
+                say(f"Joined {link.url} with {models}")
                 left.remove(link)
             await asyncio.sleep(_LOOK_S)
 
@@ -333,7 +334,6 @@ class Announcement:
         engines = worker.engines.engines
         if not any(engine.reachable and engine.models for engine in engines):
             names = ", ".join(engine.name for engine in engines)
-            print(
-                f"No proxy is joined before an engine tells its models: {names}; asked again and again.",
-                flush=True,
+            say(
+                f"No proxy is joined before an engine tells its models: {names}; asked again and again."
             )

@@ -44,7 +44,8 @@ def default_data_dir() -> Path:
 class ProxySettings(BaseSettings):
     """Every setting of ``filature up``. Times are in seconds, sizes in bytes, prices in credits."""
 
-    model_config = SettingsConfigDict(env_prefix="FILATURE_", extra="ignore")
+    # a variable that is set to nothing is one that is not set, as for the commands
+    model_config = SettingsConfigDict(env_prefix="FILATURE_", env_ignore_empty=True, extra="ignore")
 
     engines: Annotated[list[str], NoDecode] = Field(
         default=[],
@@ -52,11 +53,11 @@ class ProxySettings(BaseSettings):
     )
     engine_key: SecretStr | None = Field(None, description="The engines' own API key")
     engine_ca: Path | None = Field(None, description="CA certificates (PEM) for https engines")
-    host: str = Field("127.0.0.1", description="Address that clients connect to")
+    host: str = Field("127.0.0.1", min_length=1, description="Address that clients connect to")
     port: int = Field(10080, ge=0, le=65535, description="Port for clients; 0: any free one")
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve https")
     tls_key: Path | None = Field(None, description="Private key (PEM) of the certificate")
-    admin_host: str = Field("127.0.0.1", description="Address of the admin port")
+    admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port")
     admin_port: int = Field(10081, ge=0, le=65535, description="Port for metrics; 0: any free one")
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default=[], description="Web origins whose pages may call us, or *; parted by spaces"
@@ -167,10 +168,11 @@ class ProxySettings(BaseSettings):
             EngineAddress.parse(engine)
         return value
 
-    @field_validator("engine_key")
+    @field_validator("engine_key", "admin_token")
     @classmethod
     def _in_header(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else SecretStr(key_in_header(value.get_secret_value()))
+        key = "" if value is None else key_in_header(value.get_secret_value())
+        return SecretStr(key) if key else None
 
     @field_validator(
         "price_in", "price_cached", "price_out", "price_reasoning", "price_request", "demo_credit"

@@ -25,6 +25,10 @@ STATEMENT_MS: Final = 30_000
 """For one statement on PostgreSQL."""
 LOCK_WAIT_S: Final = 2.0
 LOCK_LOOK_S: Final = 0.05
+_KEEPALIVE_S: Final = {"idle": 10, "interval": 5, "count": 3}
+_DEAD_MS: Final = 25_000
+"""After so long without a word from the other side a connection to PostgreSQL is over, as by the keepalives above. The
+server is told to see it alike: it would hold the writer's lock for hours for one that the network lost."""
 _WRITER_LOCK: Final = 0x66696C61
 """The number of the advisory lock that a PostgreSQL database's only writer holds."""
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -197,6 +201,8 @@ def _on_sqlite_begin(connection: Connection) -> None:
 
 
 def _postgres(url: URL) -> Engine:
+    server = {"statement_timeout": STATEMENT_MS, "tcp_user_timeout": _DEAD_MS}
+    server |= {f"tcp_keepalives_{name}": value for name, value in _KEEPALIVE_S.items()}
     return create_engine(
         url,
         pool_size=2,
@@ -205,11 +211,10 @@ def _postgres(url: URL) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_S,
             "application_name": "filature",
-            "options": f"-c statement_timeout={STATEMENT_MS}",
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-        },
+            "options": " ".join(f"-c {name}={value}" for name, value in server.items()),
+            "tcp_user_timeout": _DEAD_MS,
+        }
+        | {f"keepalives_{name}": value for name, value in _KEEPALIVE_S.items()},
     )
 
 

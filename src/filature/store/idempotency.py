@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from filature.errors import StoreError
 from filature.store.schema import idempotency_keys, transfers, usage_records
 from filature.store.writer import GroupWriter
 from filature.units import AccountId
@@ -51,7 +52,12 @@ class Idempotency:
         self._wall_ms = wall_ms
 
     async def claim(self, claim: Claim) -> Claim:
-        """Claim a key: what holds it now, which is ``claim`` itself when it was free."""
+        """Claim a key: what holds it now, which is ``claim`` itself when it was free.
+
+        Raises StoreError, at once while nothing can be stored.
+        """
+        if self._writer.failing is not None:
+            raise StoreError
         now_ms = self._wall_ms()
         return await self._writer.call(lambda connection: _claim(connection, claim, now_ms))
 

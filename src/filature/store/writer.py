@@ -20,6 +20,9 @@ TURNS_MAX: Final = 2
 brings nothing more ends it: under load what is ready is committed together, and an idle loop goes round once more."""
 RETRY_S: Final = 0.5
 """Between two tries to commit a batch that could not be."""
+STUCK_S: Final = 5.0
+"""Of waiting for the database to take a batch, from which on it counts as one that cannot be written to. Less than an
+answer waits for its charge; as long as SQLite waits for another process, and a connection to PostgreSQL to be made."""
 CLOSE_S: Final = 10.0
 """For what waits to be committed at the end, and for the thread to stop."""
 CALL_S: Final = 30.0
@@ -45,6 +48,8 @@ class GroupWriter:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._hot: Any = None  # the raw connection of batches; the thread's own
         self._writing: Batch | None = None
+        self._seen: Batch | None = None  # being written when somebody looked last, since then
+        self._seen_s = 0.0
         self._submitting = False
         self._count = 0  # requests that were in ``pending`` a turn ago
         self._turns = 0
@@ -150,6 +155,18 @@ class GroupWriter:
             log.error("the ledger cannot be written to: %s", reason)
         self.failing = reason
         self._loop.call_later(RETRY_S, self._again, batch)
+
+    def look(self, now_s: float) -> None:
+        """To be called now and then: a database that does not answer fails as one that refuses does.
+
+        ``now_s``: of a clock that only grows, in seconds.
+        """
+        batch = self._writing
+        if batch is None or batch is not self._seen:
+            self._seen, self._seen_s = batch, now_s
+        elif self.failing is None and now_s - self._seen_s >= STUCK_S:
+            self.failing = f"the database has not answered for {STUCK_S:.0f} s"
+            log.error("the ledger cannot be written to: %s", self.failing)
 
     def _again(self, batch: Batch) -> None:
         if self._thread is not None:

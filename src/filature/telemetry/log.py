@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 import time
-from typing import Any, BinaryIO, Final, TextIO
+from typing import Any, BinaryIO, Final
 
 from filature.telemetry.record import UsageRecord
 
@@ -18,27 +18,70 @@ LINES_BUFFERED_MAX: Final = 4096
 """Request lines kept between two flushes; at the limit they are flushed at once."""
 BATCHES_WAITING_MAX: Final = 16
 """Flushed batches that wait for the stream's reader; further ones are dropped."""
+MESSAGES_WAITING_MAX: Final = 1000
+"""The program's own messages that wait for it; further ones are dropped."""
 CLOSE_S: Final = 2.0
 
 _EXTRAS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every LogRecord has; the others were given as ``extra``."""
 
 
+class UnwaitedStream:
+    """A stream that a thread writes to, for whoever reads it may be slow: ``put`` never waits.
+
+    At most ``waiting_max`` pieces wait. Those for which there is no room are dropped, and so are those that
+    the stream refuses: the disk is full, the reader left, it was closed. ``lines_dropped`` counts their lines.
+    """
+
+    def __init__(self, stream: BinaryIO, waiting_max: int) -> None:
+        self._stream = stream
+        self._waiting: queue.Queue[bytes | bytearray | None] = queue.Queue(waiting_max)
+        self._thread: threading.Thread | None = None
+        self.lines_dropped = 0
+
+    def put(self, lines: bytes | bytearray) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            self._thread.start()
+        try:
+            self._waiting.put_nowait(lines)
+        except queue.Full:
+            self.lines_dropped += lines.count(b"\n")
+
+    def close(self) -> bool:
+        """Write what waits, within CLOSE_S; whether it was taken."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=CLOSE_S)
+            thread.join(CLOSE_S)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        while (lines := self._waiting.get()) is not None:
+            try:
+                self._stream.write(lines)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.lines_dropped += lines.count(b"\n")
+
+
 class RequestLog:
     """One line per request to ``stream``, in batches; None writes nowhere.
 
-    ``flush`` is called from the coarse clock and hands what was queued to a thread, for whoever
-    reads the stream may be slow. Lines for which there is no room are dropped and counted in
-    ``lines_dropped``, and so are those of a stream that failed: serving goes on.
+    ``flush`` is called from the coarse clock. What the stream does not take is dropped and counted in
+    ``lines_dropped``: serving goes on.
     """
 
     def __init__(self, stream: BinaryIO | None) -> None:
-        self._stream = stream
+        self._stream = None if stream is None else UnwaitedStream(stream, BATCHES_WAITING_MAX)
         self._lines = bytearray()  # one piece of memory: to keep each line would cost cache misses
         self._lines_kept = 0
-        self._batches: queue.Queue[bytearray | None] = queue.Queue(BATCHES_WAITING_MAX)
-        self._writer: threading.Thread | None = None
-        self.lines_dropped = 0
+
+    @property
+    def lines_dropped(self) -> int:
+        return 0 if self._stream is None else self._stream.lines_dropped
 
     def write(self, record: UsageRecord) -> None:
         """Queue one record's line."""
@@ -55,45 +98,17 @@ class RequestLog:
     def flush(self) -> None:
         """Hand what is queued to the thread; never waits."""
         lines = self._lines
-        if not lines:
+        if not lines or self._stream is None:
             return
         self._lines = bytearray()
         self._lines_kept = 0
-        if self._writer is None:
-            self._writer = threading.Thread(target=self._run, name="request-log", daemon=True)
-            self._writer.start()
-        try:
-            self._batches.put_nowait(lines)
-        except queue.Full:
-            self.lines_dropped += lines.count(b"\n")
+        self._stream.put(lines)
 
     def close(self) -> None:
         """Write what is left, waiting no longer than CLOSE_S for the stream's reader."""
         self.flush()
-        thread = self._writer
-        if thread is None:
-            return
-        with contextlib.suppress(queue.Full):
-            self._batches.put(None, timeout=CLOSE_S)
-            thread.join(CLOSE_S)
-        self._writer = None
-
-    def _run(self) -> None:
-        while (lines := self._batches.get()) is not None:
-            self._write(lines)
-
-    def _write(self, lines: bytearray) -> None:
-        stream = self._stream
-        if stream is None:
-            self.lines_dropped += lines.count(b"\n")
-            return
-        try:
-            stream.write(lines)
-            stream.flush()
-        except (OSError, ValueError) as error:  # the disk is full, the reader left, it was closed
-            self.lines_dropped += lines.count(b"\n")
-            self._stream = None
-            logging.getLogger(__name__).warning("request log given up: %s", error)
+        if self._stream is not None:
+            self._stream.close()
 
 
 class JsonFormatter(logging.Formatter):
@@ -113,14 +128,37 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send the program's messages to ``stream`` (standard error) as JSON lines.
+class MessageHandler(logging.Handler):
+    """Messages as JSON lines to ``stream``. They are logged on event loops, too, so nobody waits for its reader."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self._stream = UnwaitedStream(stream, MESSAGES_WAITING_MAX)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - as logging's own handlers: a message that cannot be made ends nothing
+            self.handleError(record)
+            return
+        self._stream.put(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def close(self) -> None:
+        """Write what waits, within CLOSE_S. Python would flush a stream that takes nothing at the exit, and abort."""
+        if not self._stream.close():
+            sys.stderr = None  # Python's own way to say that there is none
+        super().close()
+
+
+def configure_logging(level: str = "INFO", stream: BinaryIO | None = None) -> MessageHandler:
+    """Send the program's messages to ``stream`` (standard error) as JSON lines, until what is returned is closed.
 
     Called once by a process's composition root. Libraries speak up from WARNING on.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler = MessageHandler(stream or sys.stderr.buffer)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("filature").setLevel(level.upper())
+    return handler

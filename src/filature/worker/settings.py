@@ -26,7 +26,9 @@ _ADDRESS: Final = re.compile(
 class WorkerSettings(BaseSettings):
     """Every setting of ``filature worker``. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="FILATURE_WORKER_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FILATURE_WORKER_", env_ignore_empty=True, extra="ignore"
+    )
 
     proxies: Annotated[list[str], NoDecode] = Field(
         description="Proxies as URL; in the environment parted by spaces"

@@ -1,12 +1,16 @@
 import json
 import shlex
+from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 from typer.testing import CliRunner, Result
 
 from filature import __version__
 from filature.cli.announce import curl
 from filature.cli.main import app
+from filature.proxy.settings import ProxySettings
+from filature.worker.settings import WorkerSettings
 
 
 def run(*arguments: str) -> Result:
@@ -69,6 +73,40 @@ def test_a_wrong_setting_is_named_as_it_was_given() -> None:
         "FILATURE_PRICE_IN",
         "FILATURE_FEE_BP",
     ]
+
+
+def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (ProxySettings, WorkerSettings):
+        for name in kind.model_fields:
+            monkeypatch.delenv(f"{kind.model_config['env_prefix']}{name}".upper(), raising=False)
+    worker: dict[str, Any] = {"token": "fil-wrk-x", "proxies": ["http://p"]}
+    worker["engines"] = ["http://e"]
+    proxy: dict[str, Any] = {}
+    for kind, given in ((ProxySettings, proxy), (WorkerSettings, worker)):
+        unset = kind(**given)
+        for name in kind.model_fields:
+            monkeypatch.setenv(f"{kind.model_config['env_prefix']}{name}".upper(), "")
+        assert kind(**given) == unset
+
+
+@pytest.mark.parametrize("name", ["host", "admin_host"])
+def test_nothing_is_no_address_for_it_would_be_all_of_them(name: str) -> None:
+    with pytest.raises(ValidationError, match="at least 1 character"):
+        ProxySettings.model_validate({name: ""})
+
+
+def test_an_admin_token_is_what_a_header_can_say() -> None:
+    token = ProxySettings(admin_token=SecretStr(" secret\n")).admin_token
+    assert token is not None
+    assert token.get_secret_value() == "secret"
+    assert ProxySettings(admin_token=SecretStr(" ")).admin_token is None
+    for wrong in ("two words", "schlüssel"):
+        result = CliRunner().invoke(
+            app, ["up", "--engine", "http://h"], env={"FILATURE_ADMIN_TOKEN": wrong}
+        )
+        assert result.exit_code == 2
+        assert result.stderr.startswith("filature up: FILATURE_ADMIN_TOKEN: ")
+        assert wrong not in result.stderr
 
 
 def test_the_curl_to_paste_is_one_shell_word_per_argument() -> None:

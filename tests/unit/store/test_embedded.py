@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,8 +17,10 @@ from filature.ledger.commands import Correct, OpenAccount, Refund, TopUp
 from filature.ledger.invariants import check_ledger
 from filature.ledger.outcomes import Outcome
 from filature.store.batch import TRANSFER_COLUMNS, Batch, UsageRow
+from filature.store.idempotency import Claim, Idempotency
 from filature.store.ledger_rows import read_accounts, read_transfers
 from filature.store.store import Store
+from filature.store.writer import STUCK_S
 from filature.units import HoldId, Nano, TransferId
 
 ALICE = client_account("alice")
@@ -277,3 +280,46 @@ class TestFailures:
             await told.wait()
             assert ledger.hold(HoldId("s"), ALICE, Nano(1), 0, LATER_MS) is Outcome.DONE
             await sound(store)
+
+    async def test_a_database_that_does_not_answer_fails_until_it_does(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        let_go = threading.Event()
+        async with opened(f"sqlite:///{tmp_path / 'f.db'}") as store:
+            await rich(store)
+            ledger, writer, told = store.ledger, store.writer, asyncio.Event()
+
+            def failing() -> str | None:
+                return ledger.failing
+
+            idempotency = Idempotency(writer, lambda: 0)
+            claim = Claim(ALICE, "key", "s", b"")
+            write = writer._rows.write
+            monkeypatch.setattr(
+                writer._rows, "write", lambda *given: let_go.wait() and write(*given)
+            )
+            for number in (1, 2):  # each batch has its own time
+                ledger.hold(HoldId(f"r{number}"), ALICE, Nano(500), 0, LATER_MS)
+                ledger.settle(HoldId(f"r{number}"), WORKER, Nano(300), row(f"r{number}"), told.set)
+                while writer._writing is None:
+                    await asyncio.sleep(0)
+                writer.look(1000.0 * number)
+                writer.look(1000.0 * number + STUCK_S - 0.1)
+                assert failing() is None
+                if number == 1:
+                    let_go.set()
+                    await told.wait()
+                    let_go.clear()
+            writer.look(2000 + STUCK_S)
+            assert failing() == "the database has not answered for 5 s"
+            with pytest.raises(StoreError):
+                ledger.hold(HoldId("s"), ALICE, Nano(1), 0, LATER_MS)
+            with pytest.raises(StoreError):
+                await idempotency.claim(claim)
+            let_go.set()
+            await ledger.flush()
+            assert failing() is None
+            assert await idempotency.claim(claim) is claim
+            writer.look(5000)
+            writer.look(9000)
+            assert failing() is None, "nothing is being written"

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ import pytest
 from filature.telemetry.log import (
     BATCHES_WAITING_MAX,
     LINES_BUFFERED_MAX,
+    MESSAGES_WAITING_MAX,
     JsonFormatter,
     RequestLog,
     configure_logging,
@@ -114,15 +116,31 @@ def test_a_reader_that_takes_nothing_holds_nobody_up_and_costs_bounded_memory() 
     assert stream.getvalue().count(b"\n") == BATCHES_WAITING_MAX + 5 - log.lines_dropped
 
 
-def test_a_stream_that_fails_is_given_up_and_counted() -> None:
-    stream = io.BytesIO()
+class FullDisk(io.BytesIO):
+    """Takes nothing while it is full."""
+
+    full = True
+
+    def write(self, data: Any) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_what_a_stream_refuses_is_counted_and_what_it_takes_later_is_written() -> None:
+    stream = FullDisk()
     log = RequestLog(stream)
-    log.write(record())
-    stream.close()
-    log.close()
-    log.write(record())
+    log.write(record(1))
     log.close()
     assert log.lines_dropped == 1
+    stream.full = False
+    log.write(record(2))
+    log.close()
+    assert json.loads(stream.getvalue())["id"] == "req_2"
+    stream.close()
+    log.write(record(3))
+    log.close()
+    assert log.lines_dropped == 2
 
 
 def test_without_a_stream_nothing_is_kept_and_nothing_counts_as_lost() -> None:
@@ -134,16 +152,30 @@ def test_without_a_stream_nothing_is_kept_and_nothing_counts_as_lost() -> None:
 
 
 def test_messages_are_json_with_their_extras(root_logger: logging.Logger) -> None:
-    stream = io.StringIO()
-    configure_logging("INFO", stream)
-    logging.getLogger("filature.relay").info("engine %s", "up", extra={"engine": "e"})
+    stream = io.BytesIO()
+    messages = configure_logging("INFO", stream)
+    logging.getLogger("filature.relay").info("engine %s", "up\ud800", extra={"engine": "e"})
     logging.getLogger("somebody.else").info("chatter")
+    messages.close()
     (line,) = stream.getvalue().splitlines()
     told = json.loads(line)
-    assert told["event"] == "engine up"
+    assert told["event"] == "engine up\ud800"
     assert told["engine"] == "e"
     assert told["level"] == "info"
     assert told["time"].endswith("Z")
+
+
+def test_a_reader_that_takes_no_messages_holds_nobody_up(
+    root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    stream = StuckStream()
+    messages = configure_logging("INFO", stream)
+    for _ in range(MESSAGES_WAITING_MAX + 5):
+        logging.getLogger("filature.relay").info("the engine is away")
+    messages.close()
+    assert sys.stderr is None, "nobody is to wait for it at the exit either"
+    stream.let_go.set()
 
 
 def test_an_exception_is_part_of_its_line() -> None:
