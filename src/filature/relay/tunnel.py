@@ -12,7 +12,9 @@ from filature.relay.upstream import Caller, UpstreamConnection, UpstreamPool
 SIGN_S: Final = 2.0
 """In which a worker answers a request with 102; a connection without that is dead."""
 TUNNEL_WAIT_S: Final = 2.0
-"""For a worker all of whose connections are in use to dial another."""
+"""For a worker all of whose connections are in use to dial another. While some come, others may follow: it counts
+from the last one, and all in all up to the next."""
+TUNNEL_WAIT_MAX_S: Final = 10.0
 TUNNEL_IDLE_S: Final = 3600.0
 """Longer than a worker leaves one unused."""
 _KEEPALIVE_S: Final = 15
@@ -25,7 +27,8 @@ class TunnelPool(UpstreamPool):
     def __init__(self, clock: CoarseClock, limits: RelayLimits) -> None:
         limits = replace(limits, sign_s=SIGN_S, upstream_idle_s=TUNNEL_IDLE_S)
         super().__init__(clock, limits)
-        self._waiting: dict[Caller, tuple[float, bytes]] = {}  # until when, for what
+        self._waiting: dict[Caller, tuple[float, bytes]] = {}  # since when, for what
+        self._came_at = 0.0  # the last connection for one of them
 
     @property
     def idle_connections(self) -> int:
@@ -50,7 +53,7 @@ class TunnelPool(UpstreamPool):
         elif self._closed:
             caller.on_lost("the worker left")
         else:
-            self._waiting[caller] = (self._clock.now + TUNNEL_WAIT_S, request)
+            self._waiting[caller] = (self._clock.now, request)
 
     def cancel(self, caller: Caller) -> None:
         self._waiting.pop(caller, None)
@@ -59,6 +62,7 @@ class TunnelPool(UpstreamPool):
         if self._waiting:
             caller = next(iter(self._waiting))
             _, request = self._waiting.pop(caller)
+            self._came_at = self._clock.now
             connection.send(caller, request, reused=False)
         else:
             super().keep(connection)
@@ -75,10 +79,11 @@ class TunnelPool(UpstreamPool):
             self._clock.forget(self._tick)  # workers come and go
             return
         while self._waiting:
-            caller = next(iter(self._waiting))
-            if self._waiting[caller][0] > now:
+            caller, (since, _) = next(iter(self._waiting.items()))
+            until = max(since, self._came_at) + TUNNEL_WAIT_S
+            if min(until, since + TUNNEL_WAIT_MAX_S) > now:
                 return
-            self._lose(caller, f"the worker opened no connection within {TUNNEL_WAIT_S:g} s")
+            self._lose(caller, f"the worker opened no connection within {now - since:.0f} s")
 
     def _lose(self, caller: Caller, reason: str) -> None:
         if self._waiting.pop(caller, None) is not None:
