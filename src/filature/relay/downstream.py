@@ -86,6 +86,8 @@ class Downstream:
         """Those between two requests, the longest so first."""
         self.on_full: Callable[[], None] = _ignore
         """Called when there are ``limits.connections_max``, and one more comes."""
+        self.on_body: Callable[[DownstreamConnection], None] = _ignore_body
+        """Called when a request's head has come, and its body not yet."""
         self.draining = False
         clock.each_tick(self._tick)
 
@@ -235,6 +237,11 @@ class DownstreamConnection:
     # for the service and the exchange
 
     @property
+    def awaits_body(self) -> bool:
+        """Whether a request is being read, and nothing is answered."""
+        return self._head is not None and not self.transport.is_closing()
+
+    @property
     def closes(self) -> bool:
         """Whether the connection ends with the present answer."""
         return self._plane.draining
@@ -377,6 +384,7 @@ class DownstreamConnection:
         self._decoder = ChunkedDecoder() if head.chunked else None
         self._body_deadline = self._plane.clock.now + self.limits.body_s
         self._await_body()
+        self._plane.on_body(self)
         if head.expect_continue and len(data) == end:
             self.write(CONTINUE)
         return data[end:]
@@ -468,3 +476,7 @@ class DownstreamConnection:
 
 def _ignore() -> None:
     """Until there is somebody who counts."""
+
+
+def _ignore_body(connection: DownstreamConnection) -> None:
+    """Of a service that has nothing to say meanwhile."""
