@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 from tests.integration.harness import WAIT_S, EngineRequest, RawEngine
@@ -65,3 +66,18 @@ async def test_a_count_may_take_its_time() -> None:
         go_on.set()
         assert await asked == (200, b'{"count": 3}')
         assert len(engine.requests) == 1
+
+
+async def test_a_worker_leaves_it_to_the_proxy_how_slow_a_client_may_be() -> None:
+    """A proxy whose client is slow takes nothing for as long; its kernel answers, so it is there."""
+    async with network(RawEngine(counts)) as net:
+        at_proxy = (await pool_of(net))._idle[0].transport
+        worker = net.workers["gpu0"]
+        (link,) = worker.links
+        at_worker = next(iter(link.tunnels.downstream.connections)).transport
+        for transport, user_timeout_ms in ((at_proxy, 20_000), (at_worker, 0)):
+            sock: socket.socket = transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert told == user_timeout_ms
+        assert link.tunnels.downstream.limits.client_stall_s >= worker.settings.request_s

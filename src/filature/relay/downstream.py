@@ -260,19 +260,22 @@ class DownstreamConnection:
             self._read_on()
 
     def took_something(self) -> bool:
-        """Whether less waits for the client than at the last call, here and in the kernel.
+        """Whether less waits for the client than at the last call."""
+        before, self._unsent_bytes = self._unsent_bytes, self.unsent_bytes()
+        return self._unsent_bytes < before
+
+    def unsent_bytes(self) -> int:
+        """What waits for the client, here and in the kernel.
 
         A kernel's buffer may hold megabytes, and takes more only when a third of it is free.
         """
-        before, self._unsent_bytes = self._unsent_bytes, self.transport.get_write_buffer_size()
+        waiting = self.transport.get_write_buffer_size()
         try:
             fileno = self.transport.get_extra_info("socket").fileno()
             queued = fcntl.ioctl(fileno, termios.TIOCOUTQ, bytes(4))
         except (OSError, AttributeError):
-            pass  # closed, or a system that does not tell
-        else:
-            self._unsent_bytes += int.from_bytes(queued, sys.byteorder)
-        return self._unsent_bytes < before
+            return waiting  # closed, or a system that does not tell
+        return waiting + int.from_bytes(queued, sys.byteorder)
 
     def _read_on(self) -> None:
         """Go on with what was pipelined, unless the client leaves its answers lying."""

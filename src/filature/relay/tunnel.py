@@ -19,6 +19,7 @@ TUNNEL_IDLE_S: Final = 3600.0
 """Longer than a worker leaves one unused."""
 _KEEPALIVE_S: Final = 15
 _USER_TIMEOUT_MS: Final = 20_000
+"""At the proxy's end only: at a worker's, the kernel would close a connection whose proxy waits for a slow client."""
 
 
 class TunnelPool(UpstreamPool):
@@ -39,7 +40,7 @@ class TunnelPool(UpstreamPool):
         if self._closed:
             transport.abort()
             return
-        keep_alive(transport)
+        keep_alive(transport, user_timeout_ms=_USER_TIMEOUT_MS)
         connection = UpstreamConnection(self)
         transport.set_protocol(cast(asyncio.Protocol, connection))
         connection.connection_made(transport)
@@ -90,8 +91,11 @@ class TunnelPool(UpstreamPool):
             caller.on_lost(reason)
 
 
-def keep_alive(transport: asyncio.Transport) -> None:
-    """Have the kernel find out that the other side is gone: an idle connection says nothing of itself."""
+def keep_alive(transport: asyncio.Transport, *, user_timeout_ms: int = 0) -> None:
+    """Have the kernel find out that the other side is gone: an idle connection says nothing of itself.
+
+    ``user_timeout_ms``: for what is sent to be taken; 0: as long as the other side is there.
+    """
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is None:
         return
@@ -100,7 +104,7 @@ def keep_alive(transport: asyncio.Transport) -> None:
         ("TCP_KEEPIDLE", _KEEPALIVE_S),
         ("TCP_KEEPINTVL", _KEEPALIVE_S),
         ("TCP_KEEPCNT", 2),
-        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
+        ("TCP_USER_TIMEOUT", user_timeout_ms),
     ):
         option = getattr(socket, name, None)  # Linux has all of them
         if option is not None:

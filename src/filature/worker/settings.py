@@ -141,6 +141,7 @@ class WorkerSettings(BaseSettings):
     def relay_limits(self) -> RelayLimits:
         return RelayLimits(
             idle_s=TUNNEL_IDLE_S,
+            client_stall_s=self.request_s,  # how long its client may be slow is the proxy's to say
             first_byte_s=self.first_byte_s,
             progress_s=self.progress_s,
             request_s=self.request_s,
