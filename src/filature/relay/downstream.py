@@ -86,6 +86,8 @@ class Downstream:
         """Those between two requests, the longest so first."""
         self.on_full: Callable[[], None] = _ignore
         """Called when there are ``limits.connections_max``, and one more comes."""
+        self.on_body: Callable[[DownstreamConnection], None] = _ignore_body
+        """Called when a request's head has come, and its body not yet."""
         self.draining = False
         clock.each_tick(self._tick)
 
@@ -235,6 +237,11 @@ class DownstreamConnection:
     # for the service and the exchange
 
     @property
+    def awaits_body(self) -> bool:
+        """Whether a request is being read, and nothing is answered."""
+        return self._head is not None and not self.transport.is_closing()
+
+    @property
     def closes(self) -> bool:
         """Whether the connection ends with the present answer."""
         return self._plane.draining
@@ -253,19 +260,22 @@ class DownstreamConnection:
             self._read_on()
 
     def took_something(self) -> bool:
-        """Whether less waits for the client than at the last call, here and in the kernel.
+        """Whether less waits for the client than at the last call."""
+        before, self._unsent_bytes = self._unsent_bytes, self.unsent_bytes()
+        return self._unsent_bytes < before
+
+    def unsent_bytes(self) -> int:
+        """What waits for the client, here and in the kernel.
 
         A kernel's buffer may hold megabytes, and takes more only when a third of it is free.
         """
-        before, self._unsent_bytes = self._unsent_bytes, self.transport.get_write_buffer_size()
+        waiting = self.transport.get_write_buffer_size()
         try:
             fileno = self.transport.get_extra_info("socket").fileno()
             queued = fcntl.ioctl(fileno, termios.TIOCOUTQ, bytes(4))
         except (OSError, AttributeError):
-            pass  # closed, or a system that does not tell
-        else:
-            self._unsent_bytes += int.from_bytes(queued, sys.byteorder)
-        return self._unsent_bytes < before
+            return waiting  # closed, or a system that does not tell
+        return waiting + int.from_bytes(queued, sys.byteorder)
 
     def _read_on(self) -> None:
         """Go on with what was pipelined, unless the client leaves its answers lying."""
@@ -377,6 +387,7 @@ class DownstreamConnection:
         self._decoder = ChunkedDecoder() if head.chunked else None
         self._body_deadline = self._plane.clock.now + self.limits.body_s
         self._await_body()
+        self._plane.on_body(self)
         if head.expect_continue and len(data) == end:
             self.write(CONTINUE)
         return data[end:]
@@ -468,3 +479,7 @@ class DownstreamConnection:
 
 def _ignore() -> None:
     """Until there is somebody who counts."""
+
+
+def _ignore_body(connection: DownstreamConnection) -> None:
+    """Of a service that has nothing to say meanwhile."""

@@ -12,11 +12,14 @@ from filature.relay.upstream import Caller, UpstreamConnection, UpstreamPool
 SIGN_S: Final = 2.0
 """In which a worker answers a request with 102; a connection without that is dead."""
 TUNNEL_WAIT_S: Final = 2.0
-"""For a worker all of whose connections are in use to dial another."""
+"""For a worker all of whose connections are in use to dial another. While some come, others may follow: it counts
+from the last one, and all in all up to the next."""
+TUNNEL_WAIT_MAX_S: Final = 10.0
 TUNNEL_IDLE_S: Final = 3600.0
 """Longer than a worker leaves one unused."""
 _KEEPALIVE_S: Final = 15
 _USER_TIMEOUT_MS: Final = 20_000
+"""At the proxy's end only: at a worker's, the kernel would close a connection whose proxy waits for a slow client."""
 
 
 class TunnelPool(UpstreamPool):
@@ -25,7 +28,8 @@ class TunnelPool(UpstreamPool):
     def __init__(self, clock: CoarseClock, limits: RelayLimits) -> None:
         limits = replace(limits, sign_s=SIGN_S, upstream_idle_s=TUNNEL_IDLE_S)
         super().__init__(clock, limits)
-        self._waiting: dict[Caller, tuple[float, bytes]] = {}  # until when, for what
+        self._waiting: dict[Caller, tuple[float, bytes]] = {}  # since when, for what
+        self._came_at = 0.0  # the last connection for one of them
 
     @property
     def idle_connections(self) -> int:
@@ -36,7 +40,7 @@ class TunnelPool(UpstreamPool):
         if self._closed:
             transport.abort()
             return
-        keep_alive(transport)
+        keep_alive(transport, user_timeout_ms=_USER_TIMEOUT_MS)
         connection = UpstreamConnection(self)
         transport.set_protocol(cast(asyncio.Protocol, connection))
         connection.connection_made(transport)
@@ -50,7 +54,7 @@ class TunnelPool(UpstreamPool):
         elif self._closed:
             caller.on_lost("the worker left")
         else:
-            self._waiting[caller] = (self._clock.now + TUNNEL_WAIT_S, request)
+            self._waiting[caller] = (self._clock.now, request)
 
     def cancel(self, caller: Caller) -> None:
         self._waiting.pop(caller, None)
@@ -59,6 +63,7 @@ class TunnelPool(UpstreamPool):
         if self._waiting:
             caller = next(iter(self._waiting))
             _, request = self._waiting.pop(caller)
+            self._came_at = self._clock.now
             connection.send(caller, request, reused=False)
         else:
             super().keep(connection)
@@ -75,18 +80,22 @@ class TunnelPool(UpstreamPool):
             self._clock.forget(self._tick)  # workers come and go
             return
         while self._waiting:
-            caller = next(iter(self._waiting))
-            if self._waiting[caller][0] > now:
+            caller, (since, _) = next(iter(self._waiting.items()))
+            until = max(since, self._came_at) + TUNNEL_WAIT_S
+            if min(until, since + TUNNEL_WAIT_MAX_S) > now:
                 return
-            self._lose(caller, f"the worker opened no connection within {TUNNEL_WAIT_S:g} s")
+            self._lose(caller, f"the worker opened no connection within {now - since:.0f} s")
 
     def _lose(self, caller: Caller, reason: str) -> None:
         if self._waiting.pop(caller, None) is not None:
             caller.on_lost(reason)
 
 
-def keep_alive(transport: asyncio.Transport) -> None:
-    """Have the kernel find out that the other side is gone: an idle connection says nothing of itself."""
+def keep_alive(transport: asyncio.Transport, *, user_timeout_ms: int = 0) -> None:
+    """Have the kernel find out that the other side is gone: an idle connection says nothing of itself.
+
+    ``user_timeout_ms``: for what is sent to be taken; 0: as long as the other side is there.
+    """
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is None:
         return
@@ -95,7 +104,7 @@ def keep_alive(transport: asyncio.Transport) -> None:
         ("TCP_KEEPIDLE", _KEEPALIVE_S),
         ("TCP_KEEPINTVL", _KEEPALIVE_S),
         ("TCP_KEEPCNT", 2),
-        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
+        ("TCP_USER_TIMEOUT", user_timeout_ms),
     ):
         option = getattr(socket, name, None)  # Linux has all of them
         if option is not None:

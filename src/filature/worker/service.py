@@ -38,7 +38,8 @@ from filature.worker.places import Places
 
 SIGN: Final = b"HTTP/1.1 102 Processing\r\n\r\n"
 SIGN_AFTER_S: Final = 0.3
-"""An answer that has not begun by then is announced: for a proxy a connection is dead that says nothing for 2 s."""
+"""An answer that has not begun by then is announced, and so is a body that is still to come: for a proxy a connection
+is dead that says nothing for 2 s."""
 CLOCKS_DIFFER_MS: Final = 300_000
 """Which a ticket's time is not held against."""
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
@@ -66,7 +67,7 @@ class WorkerService:
         self._report = report
         self._places = places
         self._counting = Counting(engines, limits)
-        # by when the latest answer on each is to begin, in that order; exchanges are not kept alive for it
+        # by when something has to be said on each, in that order; exchanges are not kept alive for it
         self._unannounced: dict[DownstreamConnection, float] = {}
         self._said_expired = False
         self.name = ""
@@ -120,9 +121,13 @@ class WorkerService:
         )
         grant = TicketGrant(ticket, engines, self._report)
         exchange = Exchange(self._plane, connection, head, request, record, b"", grant)
+        self.announce_later(connection)
+        exchange.start()
+
+    def announce_later(self, connection: DownstreamConnection) -> None:
+        """A request has come on it, as a whole or its beginning: it is announced, unless it is answered before."""
         self._unannounced.pop(connection, None)
         self._unannounced[connection] = self._plane.clock.now + SIGN_AFTER_S
-        exchange.start()
 
     def _count(self, connection: DownstreamConnection, head: RequestHead, body: bytes) -> None:
         def done(answer: bytes) -> None:
@@ -133,6 +138,7 @@ class WorkerService:
         def failed(error: FilatureError) -> None:
             self.refuse(connection, head, error)
 
+        self.announce_later(connection)
         Deferred(connection, done, failed).start(self._counting.answer(head.path, body))
 
     def give_signs(self, now: float) -> None:
@@ -145,7 +151,8 @@ class WorkerService:
         for connection in due:
             del self._unannounced[connection]
             exchange = connection.exchange
-            if isinstance(exchange, Exchange) and exchange.is_unsent:
+            unsent = exchange.is_unsent if isinstance(exchange, Exchange) else False
+            if unsent or connection.awaits_body or isinstance(exchange, Deferred):
                 connection.write(SIGN)
 
     def refuse(

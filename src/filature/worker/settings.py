@@ -18,6 +18,8 @@ TUNNEL_IDLE_S: Final = 1800.0
 """After which an unused connection is replaced; proxies wait longer."""
 PORT_MAX: Final = 65535
 TOKEN: Final = re.compile(r"[!-~]+")
+_ORIGIN: Final = re.compile(r"[!\"$->A-~]+")
+"""Visible ASCII, without what begins a query or a fragment, or ends a user's name."""
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})"
 )
@@ -102,7 +104,12 @@ class WorkerSettings(BaseSettings):
             raise ValueError("a worker needs a proxy")
         for url in value:
             if not _is_origin(url):
-                raise ValueError(f"write a proxy as https://host or http://host:port; not {url!r}")
+                shown = (
+                    url if "@" not in url else "one with a user's name"
+                )  # a password is not repeated
+                raise ValueError(
+                    f"write a proxy as https://host or http://host:port; not {shown!r}"
+                )
         return list(dict.fromkeys(url.rstrip("/") for url in value))
 
     @field_validator("token")
@@ -143,6 +150,7 @@ class WorkerSettings(BaseSettings):
     def relay_limits(self) -> RelayLimits:
         return RelayLimits(
             idle_s=TUNNEL_IDLE_S,
+            client_stall_s=self.request_s,  # how long its client may be slow is the proxy's to say
             first_byte_s=self.first_byte_s,
             progress_s=self.progress_s,
             request_s=self.request_s,
@@ -151,7 +159,9 @@ class WorkerSettings(BaseSettings):
 
 
 def _is_origin(url: str) -> bool:
-    """Whether it is no more than a scheme, a host and a port, as far as they are looked at here."""
+    """Whether it is no more than a scheme, a host and a port, and can stand in a head."""
+    if not _ORIGIN.fullmatch(url):
+        return False
     parts = urlsplit(url)
     try:
         port = parts.port

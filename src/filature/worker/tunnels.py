@@ -74,6 +74,12 @@ class Tunnels:
         """Connections on which nothing is being answered."""
         return sum(1 for connection in self.downstream.connections if not connection.busy)
 
+    @property
+    def _taken(self) -> int:
+        """Of those that are ready, on how many all was taken: the others the proxy still reads, or they are dead."""
+        connections = self.downstream.connections
+        return sum(1 for each in connections if not each.busy and not each.unsent_bytes())
+
     def keep_ready(self, room: int, seen: int | None) -> None:
         """Dial what is missing. ``seen``: how many the proxy has, where it just told: it may know of fewer."""
         now = asyncio.get_running_loop().time()
@@ -81,7 +87,8 @@ class Tunnels:
             return
         ready = self.ready if seen is None else min(self.ready, seen)
         missing = min(room, READY_MAX) - ready
-        missing = min(missing, 2 * READY_MAX - self.ready)  # the proxy may have counted too few
+        if missing > 2 * READY_MAX - self.ready:  # the proxy may have counted too few
+            missing = min(missing, 2 * READY_MAX - self._taken)
         for _ in range(missing - len(self._dials)):
             task = asyncio.get_running_loop().create_task(self._dial())
             self._dials.add(task)

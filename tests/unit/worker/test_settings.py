@@ -62,11 +62,26 @@ def test_a_proxy_that_is_named_twice_is_one() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["p", "ftp://p", "https://", "https://p/path", "https://p:65536", "https://p:x", "https://p:0"],
+    [
+        "p",
+        "ftp://p",
+        "https://",
+        "https://p/path",
+        "https://p:65536",
+        "https://p:x",
+        "https://p:0",
+        "https://p?x=1",
+        "https://p/#x",
+        "https://user:secret@p",
+        "https://p\u00e9re",
+        "https://\u043f.example",
+    ],
 )
 def test_what_is_no_proxy_is_refused(url: str) -> None:
-    with pytest.raises(ValidationError, match="write a proxy as"):
+    with pytest.raises(ValidationError, match="write a proxy as") as refused:
         settings(proxies=[url])
+    (problem,) = refused.value.errors()
+    assert "secret" not in problem["msg"]
 
 
 def test_a_token_that_was_read_from_a_file_has_no_line_end() -> None:
