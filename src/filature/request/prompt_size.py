@@ -56,12 +56,14 @@ _PROMPTS: Final[dict[Dialect, tuple[str, ...]]] = {
     Dialect.EMBEDDINGS: ("input",),
 }
 _SCHEMAS: Final[dict[Dialect, tuple[str, ...]]] = {
-    Dialect.CHAT: ("tools", "functions", "response_format", "documents", "chat_template_kwargs"),
+    Dialect.CHAT: ("tools", "functions", "response_format"),
     Dialect.RESPONSES: ("tools", "text"),
     Dialect.MESSAGES: ("tools", "output_config"),
     Dialect.COUNT_TOKENS: ("tools", "output_config"),
 }
 """Fields that templates write into a prompt as JSON."""
+_FOR_TEMPLATES: Final = ("documents", "chat_template_kwargs")
+"""The same, of engines' own, which take them in every dialect with a template."""
 
 
 class PromptSize(NamedTuple):
@@ -79,7 +81,7 @@ def measure_prompt(dialect: Dialect, fields: dict[str, Any]) -> PromptSize:
         meter.add_content(fields.get(name))
     for name in _PROMPTS.get(dialect, ()):
         meter.add_prompts(fields.get(name))
-    for name in _SCHEMAS.get(dialect, ()):
+    for name in _SCHEMAS.get(dialect, ()) + _FOR_TEMPLATES:
         if fields.get(name):
             meter.add_json(fields[name])
     return PromptSize(meter.text_bytes, meter.media_parts, meter.ids)

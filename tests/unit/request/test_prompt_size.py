@@ -72,6 +72,14 @@ def test_schemas_count_as_their_json(dialect: Dialect, name: str) -> None:
     assert more == len(orjson.dumps(schema))
 
 
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("name", ["documents", "chat_template_kwargs"])
+def test_what_is_told_to_templates_counts_in_every_dialect(dialect: Dialect, name: str) -> None:
+    told = {"custom_instructions": TEXT}
+    more = size(dialect, **{name: told}).text_bytes - size(dialect).text_bytes
+    assert more == len(orjson.dumps(told))
+
+
 MEDIA_PARTS = [
     {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1000}},
     {"type": "input_audio", "input_audio": {"data": "A" * 1000, "format": "wav"}},

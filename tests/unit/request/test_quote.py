@@ -144,6 +144,7 @@ def test_no_prompt_is_longer_than_the_context() -> None:
     ("dialect", "more"),
     [
         (CHAT, {"chat_template": "{{ 'x' * 100000 }}"}),
+        (CHAT, {"chat_template_kwargs": {"chat_template": "{{ 'x' * 100000 }}"}}),
         (COMPLETIONS, {"prompt": None, "prompt_embeds": "AAAA"}),
         (COMPLETIONS, {"prompt": [1, 2], "prompt_embeds": "AAAA"}),
     ],
