@@ -41,6 +41,8 @@ _UNREAD: Final = frozenset(
     {"type", "role", "id", "status", "cache_control", "signature", "encrypted_content", "phase"}
 )
 """Members whose value no template puts into a prompt, or that stand for few tokens of it."""
+_ROLES: Final = frozenset({"assistant", "developer", "function", "system", "tool", "user"})
+"""Each is a token or two, held for with its message. Templates write others, too, however long they are."""
 
 _TEXT: Final[dict[Dialect, tuple[str, ...]]] = {
     Dialect.CHAT: ("messages",),
@@ -124,14 +126,19 @@ class _Meter:
         kind = item.get("type")
         if kind in _MEDIA or (kind is None and not _MEDIA.isdisjoint(item)):
             self._add_media(item)
-            return
+            if "role" not in item:
+                return  # else a message, whose content is read whatever stands beside it
         for name, value in item.items():
             if type(value) is str:
-                if name not in _UNREAD:
+                if name not in _UNREAD or (name == "role" and value not in _ROLES):
                     self.add_text(value)
             elif name in _NESTED:
                 self.add_content(value)
-            elif (type(value) is dict or type(value) is list) and name not in _UNREAD:
+            elif (
+                (type(value) is dict or type(value) is list)
+                and name not in _UNREAD
+                and name not in _MEDIA
+            ):
                 self.add_json(value)
 
     def _add_media(self, part: dict[str, Any]) -> None:
