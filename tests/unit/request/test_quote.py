@@ -229,6 +229,14 @@ def test_times_best_of_and_prompts() -> None:
     assert (told.completion_tokens, told.limit) == (60, 10)
 
 
+@pytest.mark.parametrize("dialect", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("more", [{"n_cmpl": 8}, {"n": 1, "n_cmpl": 8}, {"n": 8, "n_cmpl": 1}])
+def test_times_llama_cpps_own_n(dialect: Dialect, more: dict[str, Any]) -> None:
+    request = asking(dialect, 10, **more)
+    assert (request.n, request.best_of) == (8, 8)
+    assert quoted(request).completion_tokens == 80
+
+
 def test_embeddings_have_no_completion() -> None:
     assert quoted(parse(EMBEDDINGS, max_tokens=50)) == Quote(100, 0, None, Nano(107))
 
