@@ -41,6 +41,8 @@ _EXPOSED: Final = (
     b"x-filature-proxy-start, x-filature-proxy-end, x-filature-worker-start, x-filature-worker-end"
 )
 _PREFLIGHT_AGE_S: Final = 600
+UNREAD_BODY_BYTES_MAX: Final = 64 * 1024
+"""Of a request that needs no body, and maybe no key either: some clients send one all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class Routes:
     def _route(self, head: RequestHead) -> _Route:
         """Raises NotFound, MethodNotAllowed, AuthenticationFailed or InvalidRequest."""
         path, method = head.path, head.method
+        if method != "POST":
+            head.body_bytes_max = UNREAD_BODY_BYTES_MAX
         if path.startswith(PREFIX):
             worker = self._control.find(head)
             if worker is not None:
