@@ -21,6 +21,8 @@ from tests.integration.messages import (
     stream_answer,
 )
 
+from filature.proxy.routes import UNREAD_BODY_BYTES_MAX
+
 HI = json_answer(completion("hi"))
 CHAT_HEAD = (
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
@@ -99,6 +101,24 @@ async def test_a_body_above_the_limit_is_refused_whatever_its_framing() -> None:
             assert await client.eof() == b""
         assert (await c.ask(post(CHAT))).status == 200
     assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize("line", ["GET /health", "HEAD /v1/models", "OPTIONS /v1/chat/completions"])
+async def test_a_request_without_a_key_and_a_use_for_a_body_fills_no_memory(line: str) -> None:
+    method, path = line.split()
+    big = b"x" * (UNREAD_BODY_BYTES_MAX + 1)
+    async with chain(says(HI), keyless=False) as c:
+        for request, status in (
+            (get(path, method=method, headers="Content-Length: 2\r\n") + b"{}", (200, 204)),
+            (get(path, method=method, headers=f"Content-Length: {len(big)}\r\n"), (413,)),
+            (
+                get(path, method=method, headers="Transfer-Encoding: chunked\r\n") + chunked(big),
+                (413,),
+            ),
+        ):
+            client = await c.connect()
+            client.send(request)
+            assert (await client.answer(head_only=method == "HEAD")).status in status
 
 
 async def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from tests.integration.accounts import store_of
 from tests.integration.harness import WAIT_S, Puppet, RawEngine, says
-from tests.integration.messages import CHAT, completion, cost, get, json_answer, post
+from tests.integration.messages import CHAT, chunked, completion, cost, get, json_answer, post
 from tests.integration.network import Fake, engine_of, network
 
+from filature.proxy.control import CONTROL_BODY_BYTES_MAX
 from filature.proxy.workers import HEARTBEAT_S, LEASE_S
 from filature.relay.fetch import fetch
 from filature.relay.upstream import UpstreamPool
@@ -137,6 +138,16 @@ async def test_a_hello_that_makes_no_sense_is_named(body: Any) -> None:
         answer = await net.chain.ask(post(body, control.HELLO_PATH, headers=auth))
         assert answer.status == 400
         assert net.chain.proxy.workers.list() == []
+
+
+async def test_a_workers_message_is_bounded_however_it_is_framed() -> None:
+    async with network() as net:
+        auth = f"Authorization: Bearer {await net.token('gpu')}\r\n"
+        big = b" " * (CONTROL_BODY_BYTES_MAX + 1)
+        whole = post(big, control.HELLO_PATH, headers=auth)
+        head = whole[: whole.index(b"Content-Length")]
+        for request in (whole, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(big)):
+            assert (await net.chain.ask(request)).status == 413
 
 
 async def test_a_tunnel_needs_a_hello_and_an_upgrade() -> None:

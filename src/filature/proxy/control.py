@@ -56,8 +56,7 @@ class Control:
             raise MethodNotAllowed(f"{method} is not allowed on {path}.", allow=needed)
         token = self._token(head)
         if not is_tunnel:
-            if head.content_length > CONTROL_BODY_BYTES_MAX:
-                raise InvalidRequest("The body is too long.")
+            head.body_bytes_max = CONTROL_BODY_BYTES_MAX
             return WorkerRoute(token, endpoint, "")
         if head.headers.get(b"upgrade", b"").lower() != control.TUNNEL_PROTOCOL.encode("ascii"):
             raise InvalidRequest(f"Ask for it by Upgrade: {control.TUNNEL_PROTOCOL}.")

@@ -45,6 +45,8 @@ _EXPOSED: Final = (
 _PREFLIGHT_AGE_S: Final = 600
 _ANTHROPIC_HEADER: Final = b"anthropic-version"
 """By which Anthropic's clients are known; they look for a request's id in a header of another name."""
+UNREAD_BODY_BYTES_MAX: Final = 64 * 1024
+"""Of a request that needs no body, and maybe no key either: some clients send one all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class Routes:
     def _route(self, head: RequestHead) -> _Route:
         """Raises NotFound, MethodNotAllowed, AuthenticationFailed or InvalidRequest."""
         path, method = head.path, head.method
+        if method != "POST":
+            head.body_bytes_max = UNREAD_BODY_BYTES_MAX
         if path.startswith(PREFIX):
             worker = self._control.find(head)
             if worker is not None:

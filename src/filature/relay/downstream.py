@@ -54,7 +54,7 @@ class Service(Protocol):
     """What connections serve."""
 
     def check(self, head: RequestHead) -> FilatureError | None:
-        """Refuse by the head alone, before the body is read."""
+        """Refuse by the head alone, before the body is read; set how much of it is."""
 
     def serve(self, connection: "DownstreamConnection", head: RequestHead, body: bytes) -> None:
         """Answer on ``connection`` now, or set its ``exchange`` and answer later."""
@@ -368,8 +368,8 @@ class DownstreamConnection:
         end += 4
         head = self._plane.heads.parse(data[:end])
         refusal = self._plane.service.check(head)
-        if refusal is None and head.content_length > self.limits.body_bytes_max:
-            refusal = self._too_large()
+        if refusal is None and head.content_length > self._body_bytes_max(head):
+            refusal = self._too_large(head)
         if refusal is not None:
             self._refuse(head, refusal, has_body=head.chunked or head.content_length > 0)
             return data[end:] if not self._lingering else b""
@@ -413,8 +413,8 @@ class DownstreamConnection:
             piece = decoder.feed(data)
             rest, ended = decoder.rest, decoder.done
             self._body_left += len(piece)  # counts up: the length is not known
-            if self._body_left > self.limits.body_bytes_max:
-                self._refuse(head, self._too_large())
+            if self._body_left > self._body_bytes_max(head):
+                self._refuse(head, self._too_large(head))
                 return b""
         else:
             piece, rest = data[: self._body_left], data[self._body_left :]
@@ -439,8 +439,11 @@ class DownstreamConnection:
         self.deadline = NEVER
         self._plane.service.serve(self, head, body)
 
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"the body is above {self.limits.body_bytes_max} bytes")
+    def _body_bytes_max(self, head: RequestHead) -> int:
+        return min(self.limits.body_bytes_max, head.body_bytes_max)
+
+    def _too_large(self, head: RequestHead) -> RequestTooLarge:
+        return RequestTooLarge(f"the body is above {self._body_bytes_max(head)} bytes")
 
     def _refuse(
         self, head: RequestHead | None, error: FilatureError, *, has_body: bool = True

@@ -90,10 +90,12 @@ class RequestHead:
     """A request's head. Header names are lower-case; a repeated header's values join with ``, ``.
 
     ``engine_lines`` are those that an engine is sent, too. ``route`` is for whoever derives something from the head
-    alone and wants it to be remembered with it (see ``HeadCache``).
+    alone and wants it to be remembered with it (see ``HeadCache``); so is ``body_bytes_max``, the most that is read of
+    its body.
     """
 
     __slots__ = (
+        "body_bytes_max",
         "chunked",
         "content_length",
         "engine_lines",
@@ -118,6 +120,7 @@ class RequestHead:
         self.keep_alive = http_minor == 1
         self.expect_continue = False
         self.route: Any = None
+        self.body_bytes_max = CONTENT_LENGTH_MAX
         self.engine_lines = b""
 
 

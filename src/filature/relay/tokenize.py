@@ -52,6 +52,8 @@ _CHAT_FIELDS: Final = (
 )
 """What vLLM takes for counting as for answering."""
 _MESSAGES_FIELDS: Final = ("system", "messages", "tools", "tool_choice", "thinking")
+_FOR_TEMPLATES: Final = ("chat_template", "chat_template_kwargs", "documents")
+"""Engines' own, which they take in other dialects than chat too."""
 _UNCOUNTED: Final[dict[Dialect, tuple[str, ...]]] = {
     Dialect.CHAT: (
         "chat_template",
@@ -69,8 +71,8 @@ _UNCOUNTED: Final[dict[Dialect, tuple[str, ...]]] = {
         "truncate_prompt_tokens",
     ),
     Dialect.EMBEDDINGS: ("add_special_tokens", "messages", "truncate_prompt_tokens"),
-    Dialect.RESPONSES: ("reasoning", "tools"),
-    Dialect.MESSAGES: ("container", "mcp_servers", "output_config"),
+    Dialect.RESPONSES: ("reasoning", "tools", *_FOR_TEMPLATES),
+    Dialect.MESSAGES: ("container", "mcp_servers", "output_config", *_FOR_TEMPLATES),
 }
 """Fields that may change a prompt in ways which counting does not see."""
 _MESSAGE_MEMBERS: Final = frozenset({"type", "role", "content", "id", "status"})

@@ -82,6 +82,22 @@ _SCHEMA_FIELDS: Final = (
     "chat_template_kwargs",
 )
 _HAVE_SCHEMAS: Final = frozenset(_SCHEMA_FIELDS)
+_TEMPLATE_CALL: Final = frozenset(
+    {
+        "chat_template",
+        "conversation",
+        "max_length",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "truncation",
+    }
+)
+"""Arguments of the call to which engines give ``chat_template_kwargs``: a template of the client's own, and work that
+is no prompt. Source: transformers, ``apply_chat_template``."""
 _TOOL_TYPES: Final = (None, "function", "custom")
 """Those that the client carries out itself."""
 _PLAIN_DATA: Final = re.compile(r"(?:data:[^,]{0,256},)?[A-Za-z0-9+/=_\s-]*")
@@ -108,6 +124,7 @@ def check_boundary(request: ParsedRequest, allowance: Allowance | None = None) -
             if name in fields:
                 _schema(fields[name], name)
         _tools(fields.get("tools"))
+        _template_kwargs(fields.get("chat_template_kwargs"))
     for name, check in _PROMPTS[request.dialect].items():
         if fields.get(name) is not None:
             check(fields[name], name)
@@ -270,6 +287,14 @@ def _tools(value: Any) -> None:
         for index, tool in enumerate(value):
             if isinstance(tool, dict) and tool.get("type") not in _TOOL_TYPES:
                 raise _refused(f"tools[{index}].type", "workers carry out no tools")
+
+
+def _template_kwargs(value: Any) -> None:
+    """A template's own variables have any name."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if name in _TEMPLATE_CALL and each is not None:
+                raise _refused(f"chat_template_kwargs.{name}", "workers do not take it")
 
 
 def _schema(value: Any, where: str) -> None:

@@ -295,14 +295,14 @@ def _check_strictly(rules: DialectRules, fields: dict[str, Any]) -> None:
 
 
 def _choices(fields: dict[str, Any], limits: RequestLimits) -> tuple[int, int]:
-    """``n`` and ``best_of``."""
-    n, best_of = fields.get("n"), fields.get("best_of")
-    if n is None and best_of is None:
+    """``n`` and ``best_of``. ``n_cmpl`` is llama.cpp's own name of ``n``, and goes before it there."""
+    n, best_of, n_cmpl = fields.get("n"), fields.get("best_of"), fields.get("n_cmpl")
+    if n is None and best_of is None and n_cmpl is None:
         return 1, 1
-    for name, value in (("n", n), ("best_of", best_of)):
+    for name, value in (("n", n), ("best_of", best_of), ("n_cmpl", n_cmpl)):
         if value is not None:
             integer(1, limits.n_max)(value, name)
-    n = n or 1
+    n = max(n or 1, n_cmpl or 1)
     best_of = best_of or n
     if best_of < n:
         raise invalid("best_of", f"at least n, which is {n}", best_of)

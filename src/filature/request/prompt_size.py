@@ -41,6 +41,8 @@ _UNREAD: Final = frozenset(
     {"type", "role", "id", "status", "cache_control", "signature", "encrypted_content", "phase"}
 )
 """Members whose value no template puts into a prompt, or that stand for few tokens of it."""
+_ROLES: Final = frozenset({"assistant", "developer", "function", "system", "tool", "user"})
+"""Each is a token or two, held for with its message. Templates write others, too, however long they are."""
 
 _TEXT: Final[dict[Dialect, tuple[str, ...]]] = {
     Dialect.CHAT: ("messages",),
@@ -56,12 +58,14 @@ _PROMPTS: Final[dict[Dialect, tuple[str, ...]]] = {
     Dialect.EMBEDDINGS: ("input",),
 }
 _SCHEMAS: Final[dict[Dialect, tuple[str, ...]]] = {
-    Dialect.CHAT: ("tools", "functions", "response_format", "documents", "chat_template_kwargs"),
+    Dialect.CHAT: ("tools", "functions", "response_format"),
     Dialect.RESPONSES: ("tools", "text"),
     Dialect.MESSAGES: ("tools", "output_config"),
     Dialect.COUNT_TOKENS: ("tools", "output_config"),
 }
 """Fields that templates write into a prompt as JSON."""
+_FOR_TEMPLATES: Final = ("documents", "chat_template_kwargs")
+"""The same, of engines' own, which take them in every dialect with a template."""
 
 
 class PromptSize(NamedTuple):
@@ -79,7 +83,7 @@ def measure_prompt(dialect: Dialect, fields: dict[str, Any]) -> PromptSize:
         meter.add_content(fields.get(name))
     for name in _PROMPTS.get(dialect, ()):
         meter.add_prompts(fields.get(name))
-    for name in _SCHEMAS.get(dialect, ()):
+    for name in _SCHEMAS.get(dialect, ()) + _FOR_TEMPLATES:
         if fields.get(name):
             meter.add_json(fields[name])
     return PromptSize(meter.text_bytes, meter.media_parts, meter.ids)
@@ -122,14 +126,19 @@ class _Meter:
         kind = item.get("type")
         if kind in _MEDIA or (kind is None and not _MEDIA.isdisjoint(item)):
             self._add_media(item)
-            return
+            if "role" not in item:
+                return  # else a message, whose content is read whatever stands beside it
         for name, value in item.items():
             if type(value) is str:
-                if name not in _UNREAD:
+                if name not in _UNREAD or (name == "role" and value not in _ROLES):
                     self.add_text(value)
             elif name in _NESTED:
                 self.add_content(value)
-            elif (type(value) is dict or type(value) is list) and name not in _UNREAD:
+            elif (
+                (type(value) is dict or type(value) is list)
+                and name not in _UNREAD
+                and name not in _MEDIA
+            ):
                 self.add_json(value)
 
     def _add_media(self, part: dict[str, Any]) -> None:

@@ -146,7 +146,10 @@ def _is_unmeasured(fields: dict[str, Any]) -> bool:
 
     A template of the client's own may write anything, and embeddings are no text.
     """
-    return fields.get("chat_template") is not None or fields.get("prompt_embeds") is not None
+    if fields.get("chat_template") is not None or fields.get("prompt_embeds") is not None:
+        return True
+    given = fields.get("chat_template_kwargs")
+    return type(given) is dict and given.get("chat_template") is not None
 
 
 def quote(

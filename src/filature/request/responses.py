@@ -54,6 +54,12 @@ def _only_false(instead: str) -> Rule:
     return check
 
 
+def _one_choice(value: Any, name: str) -> None:
+    """No field of the API; but llama.cpp makes a chat of a request, with all that stands in it."""
+    if value != 1:
+        raise invalid(name, "1, for a response has one choice", value)
+
+
 def _input(value: Any, name: str) -> None:
     """Text, or an array of items: messages, tool calls and their outputs, reasoning."""
     if type(value) is str:
@@ -115,6 +121,8 @@ RESPONSES: Final = DialectRules(
         "max_output_tokens": TOKENS,
         "max_tool_calls": integer(),
         "metadata": json_object,
+        "n": _one_choice,
+        "n_cmpl": _one_choice,
         "moderation": json_object,
         "parallel_tool_calls": boolean,
         "previous_response_id": _never("Leave it out and send the whole conversation as input."),

@@ -33,8 +33,8 @@ _INCLUDE_CONTINUOUS: Final = _StreamOptions(
 )
 _INT64_CHARS: Final = 20
 """With a sign."""
-_ENGINE_MAX_TOKENS: Final = ("n_predict",)
-"""llama.cpp's own name, which wins over ``max_tokens``; below zero it means without end."""
+_ENGINE_MAX_TOKENS: Final = ("n_predict", "max_completion_tokens", "max_tokens")
+"""llama.cpp takes them in any dialect, the first that is there; its own one means without end when it is below zero."""
 
 Values = dict[str, bytes]
 """Members by name and the JSON text of the value that each is to have."""

@@ -343,6 +343,8 @@ async def test_prompts_by_sglang_and_no_chats() -> None:
         (RESPONSES, {"input": [{"role": "user", "content": [{"type": "odd"}]}]}),
         (RESPONSES, {"input": [{"role": "user", "content": "x", "odd": 1}]}),
         (RESPONSES, {"input": [{"role": "user", "content": []}]}),
+        (RESPONSES, {"chat_template_kwargs": {"custom_instructions": "x"}}),
+        (MESSAGES, {"documents": [{"text": "x"}]}),
         (COUNT_TOKENS, {}),
         (CHAT, {"messages": [{"role": "user", "content": "x" * COUNTED_BYTES_MAX}]}),
     ],

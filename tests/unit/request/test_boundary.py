@@ -81,6 +81,17 @@ def test_an_unknown_field_is_refused(dialect: Dialect, name: str) -> None:
     check(dialect, **{name: None})
 
 
+@EVERY
+@pytest.mark.parametrize("name", ["chat_template", "tokenize", "max_length"])
+def test_no_argument_of_the_templates_call_goes_in_with_its_variables(
+    dialect: Dialect, name: str
+) -> None:
+    given = {"enable_thinking": False, name: "{{ 'x' * 100000 }}"}
+    where = (f"chat_template_kwargs.{name}", "unsupported_by_network")
+    assert refused(dialect, chat_template_kwargs=given) == where
+    check(dialect, chat_template_kwargs={"enable_thinking": False, name: None})
+
+
 def test_a_field_of_another_dialect_is_refused() -> None:
     assert refused(CHAT, instructions="x")[0] == "instructions"
     assert refused(EMBEDDINGS, temperature=1)[0] == "temperature"

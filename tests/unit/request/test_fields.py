@@ -362,7 +362,7 @@ def test_best_of_is_never_below_n(dialect: Dialect) -> None:
     assert refused(dialect, best_of=0) == ("best_of", "integer_below_min_value")
 
 
-@pytest.mark.parametrize("dialect", [EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS])
+@pytest.mark.parametrize("dialect", [EMBEDDINGS, MESSAGES, COUNT_TOKENS])
 def test_other_dialects_have_one_choice(dialect: Dialect) -> None:
     assert parse(dialect, n=5).n == 1
 

@@ -46,6 +46,18 @@ def test_names_and_tools_in_messages() -> None:
     ) == (3 + 1 + 2 + 2 + len(orjson.dumps([call])) + 1 + 3, 0, 0)
 
 
+@pytest.mark.parametrize("dialect", [CHAT, MESSAGES, COUNT_TOKENS])
+def test_a_role_of_any_length_is_text(dialect: Dialect) -> None:
+    """Templates of Llama's kind write whatever role a message has."""
+    assert messages_size(dialect, {"role": TEXT, "content": "x"}) == (TEXT_BYTES + 1, 0, 0)
+
+
+@pytest.mark.parametrize("beside", [{"file": None}, {"image_url": {"url": "x"}}, {"type": "image"}])
+def test_a_messages_content_counts_beside_anything(beside: dict[str, Any]) -> None:
+    """Engines pass over members that they do not know."""
+    assert messages_size(CHAT, {"role": "user", "content": TEXT, **beside}) == (TEXT_BYTES, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("dialect", "name"),
     [
@@ -70,6 +82,14 @@ def test_schemas_count_as_their_json(dialect: Dialect, name: str) -> None:
     schema = {"type": "json_schema", "schema": {"properties": {"a": {"type": "number"}}}}
     more = size(dialect, **{name: schema}).text_bytes - size(dialect).text_bytes
     assert more == len(orjson.dumps(schema))
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("name", ["documents", "chat_template_kwargs"])
+def test_what_is_told_to_templates_counts_in_every_dialect(dialect: Dialect, name: str) -> None:
+    told = {"custom_instructions": TEXT}
+    more = size(dialect, **{name: told}).text_bytes - size(dialect).text_bytes
+    assert more == len(orjson.dumps(told))
 
 
 MEDIA_PARTS = [

@@ -144,6 +144,7 @@ def test_no_prompt_is_longer_than_the_context() -> None:
     ("dialect", "more"),
     [
         (CHAT, {"chat_template": "{{ 'x' * 100000 }}"}),
+        (CHAT, {"chat_template_kwargs": {"chat_template": "{{ 'x' * 100000 }}"}}),
         (COMPLETIONS, {"prompt": None, "prompt_embeds": "AAAA"}),
         (COMPLETIONS, {"prompt": [1, 2], "prompt_embeds": "AAAA"}),
     ],
@@ -226,6 +227,14 @@ def test_llama_cpp_is_told_where_an_answer_without_end_ends() -> None:
 def test_times_best_of_and_prompts() -> None:
     told = quoted(asking(COMPLETIONS, 10, n=2, best_of=3, prompt=["a", "b"]))
     assert (told.completion_tokens, told.limit) == (60, 10)
+
+
+@pytest.mark.parametrize("dialect", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("more", [{"n_cmpl": 8}, {"n": 1, "n_cmpl": 8}, {"n": 8, "n_cmpl": 1}])
+def test_times_llama_cpps_own_n(dialect: Dialect, more: dict[str, Any]) -> None:
+    request = asking(dialect, 10, **more)
+    assert (request.n, request.best_of) == (8, 8)
+    assert quoted(request).completion_tokens == 80
 
 
 def test_embeddings_have_no_completion() -> None:

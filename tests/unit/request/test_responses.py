@@ -73,3 +73,10 @@ def test_strict_responses_have_roles_of_the_api() -> None:
         "input[0].role"
     )
     assert refused(RESPONSES, STRICT, input=[{"content": "x"}])[0] == "input[0].role"
+
+
+@pytest.mark.parametrize("name", ["n", "n_cmpl"])
+def test_one_choice_only_by_whatever_name(name: str) -> None:
+    """llama.cpp makes a chat of a response, in which these fields are heeded."""
+    passes(RESPONSES, **{name: 1})
+    assert refused(RESPONSES, **{name: 8}) == (name, "invalid_value")

@@ -188,6 +188,29 @@ def test_each_dialects_own_field_is_capped() -> None:
 
 
 @pytest.mark.parametrize(
+    ("dialect", "own", "other"),
+    [
+        (Dialect.COMPLETIONS, b"max_tokens", b"max_completion_tokens"),
+        (Dialect.RESPONSES, b"max_output_tokens", b"max_completion_tokens"),
+        (Dialect.RESPONSES, b"max_output_tokens", b"max_tokens"),
+        (Dialect.MESSAGES, b"max_tokens", b"max_completion_tokens"),
+    ],
+)
+@pytest.mark.parametrize("most", [b"101", b"-1", b"1e9", b'"x"'])
+def test_another_dialects_field_is_capped(
+    dialect: Dialect, own: bytes, other: bytes, most: bytes
+) -> None:
+    """llama.cpp takes any of them, max_completion_tokens before max_tokens."""
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"prompt":"x","input":"x",'
+    if dialect is Dialect.RESPONSES:
+        body = b'{"model":"m","input":"x",'
+    asked = body + b'"%b":5,"%b":%b}' % (own, other, most)
+    assert sent(asked, dialect=dialect, limits=CAPPED) == body + b'"%b":5,"%b":100}' % (own, other)
+    asked = body + b'"%b":5,"%b":7}' % (own, other)
+    assert sent(asked, dialect=dialect, limits=CAPPED) == asked
+
+
+@pytest.mark.parametrize(
     ("tail", "capped"),
     [
         (b',"max_tokens":50}', b',"max_tokens":50}'),
