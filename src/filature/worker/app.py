@@ -115,6 +115,7 @@ class Worker:
             service.allowance = Allowance(fields, media)
         heads = VaryingHeads(TICKET_HEADER, b"x-request-id")
         downstream = Downstream(service, self._clock, self._limits, heads)
+        downstream.bodies.on_full = partial(self.metrics.limit_reached, "bodies_bytes_max")
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
         link = ProxyLink(tunnels, service, self.outbox, token, self.standing, self._places.free)
         alone = len(settings.proxies) == 1
