@@ -192,7 +192,7 @@ class Asks:
     def on_end(self) -> None:
         self.over.set()
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.over.set()
 
 
