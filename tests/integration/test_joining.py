@@ -1,6 +1,9 @@
 """Who may join, for how long, and what strangers can do at the workers' routes."""
 
 import asyncio
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ from filature.wire.control import Welcome
 from filature.worker import lasting
 from filature.worker import link as link_module
 from filature.worker.link import ProxyLink
+from filature.worker.outbox import Outbox
+from filature.worker.settings import OUTBOX_FILE
 from filature.worker.terms import LOOK_S, TERMS_FILE, Change, write_change
 
 HI = json_answer(completion("hi", 3, 2))
@@ -203,7 +208,7 @@ class Asks:
     def on_end(self) -> None:
         self.over.set()
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.over.set()
 
 
@@ -417,3 +422,19 @@ async def test_one_heartbeat_that_gets_lost_does_not_end_the_lease(
         assert await link.tell() is not None
     longest_pause_s = 2 * link_module.BACKOFF_S
     assert HEARTBEAT_S + waits[0] + longest_pause_s < LEASE_S - 1
+
+
+async def test_reports_for_a_proxy_that_is_not_named_any_more_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = "http://gone.example"
+    outbox = Outbox(tmp_path / OUTBOX_FILE)
+    await outbox.open()
+    for name, at in (("old", 0.0), ("new", time.time())):
+        outbox.add(gone, json.dumps({"id": name, "started_at": at}))
+        await outbox.flush()
+    await outbox.close()
+    async with network() as net:
+        worker = await net.join("gpu0", says(HI), data_dir=tmp_path)
+        assert len(worker.outbox) == 1
+        assert f"1 reports are for {gone}" in caplog.text

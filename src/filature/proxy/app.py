@@ -242,6 +242,7 @@ class Proxy:
         await self._upkeep.begin()
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
         self._downstream.on_full = partial(self.metrics.limit_reached, "connections_max")
+        self._downstream.bodies.on_full = partial(self.metrics.limit_reached, "bodies_bytes_max")
         await self._listen(self._downstream)
         token = settings.admin_token
         secret = admin_token(settings.data_dir) if token is None else token.get_secret_value()

@@ -74,10 +74,11 @@ class Control:
         _check(token)
         return token
 
-    @staticmethod
-    def check(route: "WorkerRoute") -> None:
-        """Whether what was found with a head still holds. Raises AuthenticationFailed."""
+    def check(self, route: "WorkerRoute") -> None:
+        """Whether what was found with a head still holds. Raises AuthenticationFailed or Unavailable."""
         _check(route.token)
+        if route.endpoint is None:
+            self._workers.check_room()
 
     def turn_round(self, route: "WorkerRoute", connection: DownstreamConnection) -> None:
         """From here on requests go down this connection."""

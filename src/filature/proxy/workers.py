@@ -7,12 +7,13 @@ from typing import Final
 
 from filature.admin.marks import ClaimFigures
 from filature.admin.workers import ModelStanding, WorkerStanding
-from filature.errors import Conflict
+from filature.errors import Conflict, Unavailable
 from filature.proxy.audit.auditor import Auditor
 from filature.proxy.presence import Presence, Seen
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import Abilities, Engine, EngineAddress, EngineDirectory, ServedModel
 from filature.relay.limits import RelayLimits
+from filature.relay.open_files import tunnels_allowed
 from filature.relay.tunnel import TunnelPool
 from filature.request.allowance import Allowance
 from filature.store.worker_tokens import WorkerToken
@@ -102,6 +103,9 @@ class Workers:
         self._allowances: dict[tuple[frozenset[str], frozenset[str]], Allowance] = {}
         self._disabled: set[str] = set()
         self._drained: dict[str, str] = {}  # by name, the process that was
+        self._attached = 0  # connections since the last tick, at which the metrics counted all
+        self._said_full = False
+        self.tunnels_max = tunnels_allowed(limits.connections_max)
         self.statement: Callable[[str], str | None] = _no_statement
         """A worker's latest earnings statement."""
         self.presence: Presence | None = None
@@ -191,7 +195,21 @@ class Workers:
         if worker is None or worker.instance != instance:
             transport.abort()
         else:
+            self._attached += 1
             worker.pool.attach(transport)
+
+    def check_room(self) -> None:
+        """Raises Unavailable where one connection more would be at the cost of clients."""
+        if (self._metrics.upstream_connections or 0) + self._attached < self.tunnels_max:
+            return
+        self._metrics.limit_reached("tunnels_max")
+        if not self._said_full:
+            self._said_full = True
+            log.warning(
+                "workers may open no more than %d connections: see ulimit -n", self.tunnels_max
+            )
+        text = "This proxy has as many connections as its system lets it have."
+        raise Unavailable(text, code="tunnels_max")
 
     def knows(self, token: WorkerToken, instance: str) -> bool:
         """Whether ``attach`` would take a connection."""
@@ -288,6 +306,7 @@ class Workers:
         engine.reachable = bool(engine.models)
 
     def _end_leases(self, now: float) -> None:
+        self._attached = 0
         for worker in [w for w in self._workers.values() if w.lease_until < now]:
             self._remove(worker, "was not heard of any more")
         revoked = [w for w in self._workers.values() if w.token.revoked_ms is not None]

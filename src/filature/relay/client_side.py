@@ -16,7 +16,7 @@ from filature.relay.downstream import Answering, DownstreamConnection
 from filature.relay.ending import Ending
 from filature.relay.engines import Engine, ServedModel
 from filature.relay.http1 import RequestHead
-from filature.relay.outcome import Outcome
+from filature.relay.outcome import Outcome, outcome_of
 from filature.relay.plane import DataPlane
 from filature.relay.reply import CHUNKED, UNSENT, Reply
 from filature.relay.settlement import Grant
@@ -213,6 +213,9 @@ class ClientSide:
             number = answer.next_sequence_number if answer is not None else 0
             self._reply.fail(error, self._request.dialect, number)
         self._end(outcome, error.status, error.code)
+
+    def _fail_for_good(self, error: FilatureError) -> None:
+        self._fail(error, outcome_of(error))
 
     def _end(self, outcome: Outcome, status: int, error_code: str | None = None) -> None:
         """The way out of all that is not a complete answer: nobody waits for what is settled."""

@@ -7,6 +7,7 @@ from typing import cast
 
 from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
+from filature.relay.open_files import NO_MORE
 from filature.relay.upstream import Caller, UpstreamConnection, UpstreamPool
 
 
@@ -66,7 +67,8 @@ class DialingPool(UpstreamPool):
             connection.gone()
             caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
         except OSError as error:
-            caller.on_lost(f"cannot connect: {error.strerror or error}")
+            reason = f"cannot connect: {error.strerror or error}"
+            caller.on_lost(reason, ours=error.errno in NO_MORE)
         except UnicodeError:  # the look-up's, of labels that no name has
             caller.on_lost(f"cannot connect: {origin.host} is no host name")
         else:

@@ -20,6 +20,7 @@ from filature.errors import (
     RequestTimeout,
     RequestTooLarge,
 )
+from filature.relay.bodies import SMALL_BYTES, Bodies
 from filature.relay.clock import CoarseClock
 from filature.relay.http1 import (
     HEAD_BYTES_MAX,
@@ -88,6 +89,7 @@ class Downstream:
         """Called when there are ``limits.connections_max``, and one more comes."""
         self.on_body: Callable[[DownstreamConnection], None] = _ignore_body
         """Called when a request's head has come, and its body not yet."""
+        self.bodies = Bodies(limits.bodies_bytes_max)
         self.draining = False
         clock.each_tick(self._tick)
 
@@ -147,6 +149,7 @@ class DownstreamConnection:
 
     __slots__ = (
         "_body",
+        "_body_bytes",
         "_body_deadline",
         "_body_left",
         "_buffer",
@@ -178,6 +181,7 @@ class DownstreamConnection:
         self._head: RequestHead | None = None  # of the request whose body is being read
         self._body: list[bytes] = []
         self._body_left = 0
+        self._body_bytes = 0  # of the present request, among those of ``plane.bodies``
         self._body_deadline = NEVER
         self._decoder: ChunkedDecoder | None = None
         self._heard = False  # it asked for something that there is
@@ -215,6 +219,7 @@ class DownstreamConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._plane.let_go(self)
+        self._release_body()
         self.deadline = NEVER
         exchange = self.exchange
         if exchange is not None:
@@ -250,6 +255,7 @@ class DownstreamConnection:
         """The present answer is written to its end."""
         self.exchange = None
         self.busy = False
+        self._release_body()
         if not keep_alive or self._plane.draining:
             self._close()
             return
@@ -380,6 +386,9 @@ class DownstreamConnection:
         length = head.content_length
         if not head.chunked and len(data) - end >= length:
             rest = data[end + length :]
+            if length > SMALL_BYTES and not self._has_room(length):
+                self._refuse(head, self._plane.bodies.refusal(), has_body=False)
+                return rest
             self._serve(head, data[end : end + length])
             return rest
         self._head = head
@@ -420,6 +429,9 @@ class DownstreamConnection:
             piece, rest = data[: self._body_left], data[self._body_left :]
             self._body_left -= len(piece)
             ended = self._body_left == 0
+        if not self._has_room(len(piece)):
+            self._refuse(head, self._plane.bodies.refusal(), has_body=not ended)
+            return rest if ended else b""
         self._body.append(piece)
         if not ended:
             self._await_body()
@@ -428,6 +440,16 @@ class DownstreamConnection:
         self._forget_request()
         self._serve(head, body)
         return rest
+
+    def _has_room(self, size: int) -> bool:
+        """For ``size`` bytes more of the present request's body, among all others'."""
+        self._body_bytes += size
+        return self._plane.bodies.take(size, self._body_bytes)
+
+    def _release_body(self) -> None:
+        if self._body_bytes:
+            self._plane.bodies.release(self._body_bytes)
+            self._body_bytes = 0
 
     def _forget_request(self) -> None:
         self._head = None
@@ -450,6 +472,7 @@ class DownstreamConnection:
     ) -> None:
         """Answer with an error; where the request's end is not known or not read, close."""
         self._forget_request()
+        self._release_body()
         self._buffer = b""
         self.busy = True
         self._lingering = has_body or head is None

@@ -9,14 +9,7 @@ import logging
 from typing import Final
 
 from filature.answer.postprocessor import AnswerPostprocessor
-from filature.errors import (
-    EngineError,
-    EngineFailed,
-    EngineRefused,
-    EngineTimeout,
-    FilatureError,
-    Unavailable,
-)
+from filature.errors import EngineError, EngineFailed, EngineRefused, EngineTimeout, Unavailable
 from filature.relay.client_side import ClientSide
 from filature.relay.deadlines import (
     ANSWERING,
@@ -33,7 +26,7 @@ from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.ending import draining
 from filature.relay.engines import Engine
 from filature.relay.http1 import RequestHead, ResponseHead
-from filature.relay.outcome import CLIENT_CLOSED, Outcome, outcome_of
+from filature.relay.outcome import CLIENT_CLOSED, Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.reply import UNSENT
 from filature.relay.responses import PING_EVENT, PING_LINE, chunk
@@ -356,8 +349,13 @@ class Exchange(ClientSide):
         else:
             self._broken(failed)
 
-    def on_lost(self, reason: str) -> None:
-        self._cut_short(EngineFailed(f"The engine failed: {reason}."))
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
+        if ours:
+            self._plane.metrics.limit_reached("open_files")
+            self._drop_engine(cancel=True)
+            self._fail_for_good(Unavailable(f"No engine can be reached from here: {reason}."))
+        else:
+            self._cut_short(EngineFailed(f"The engine failed: {reason}."))
 
     def _cut_short(self, error: EngineError) -> None:
         """The engine's answer will not go on."""
@@ -393,9 +391,6 @@ class Exchange(ClientSide):
     def _fail_for_want_of_room(self) -> None:
         text = f"Every worker that serves {self._grant.model!r} is busy."
         self._fail_for_good(self._last_error or Unavailable(text, code="no_capacity"))
-
-    def _fail_for_good(self, error: FilatureError) -> None:
-        self._fail(error, outcome_of(error))
 
     # from the client (Answering)
 

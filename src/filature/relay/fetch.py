@@ -53,7 +53,7 @@ class _Fetch:
         if not self.done.done():
             self.done.set_result((self._status, bytes(self._body)))
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.ended = True
         if not self.done.done():
             self.done.set_exception(FetchError(reason))

@@ -5,6 +5,7 @@ from typing import Final
 
 MIB: Final = 1024 * 1024
 _LOOKS_PER_DEADLINE: Final = 4
+_LARGEST_BODIES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class RelayLimits:
     body_s: float = 600.0
     """For the whole of a request's body."""
     body_bytes_max: int = 32 * MIB
+    bodies_bytes_max: int = field(init=False)
+    """Of all requests that are being read or answered: so many of the largest; more are refused."""
     pipelined_bytes_max: int = 64 * 1024
     """Of requests that came while another is answered; then reading pauses."""
     write_buffer_bytes: int = 64 * 1024
@@ -71,3 +74,4 @@ class RelayLimits:
         waits = (self.first_byte_s, self.progress_s, self.ping_s, self.hold_s, self.client_stall_s)
         shortest = min(waits)
         object.__setattr__(self, "look_s", shortest / _LOOKS_PER_DEADLINE)
+        object.__setattr__(self, "bodies_bytes_max", _LARGEST_BODIES * self.body_bytes_max)

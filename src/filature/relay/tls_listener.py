@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from filature.relay.downstream import Downstream
+from filature.relay.open_files import NO_MORE
 
 ACCEPTED_AT_ONCE: Final = 64
 """Connections, before others have their turn of the loop."""
@@ -18,7 +18,6 @@ HANDSHAKES_PART: Final = 8
 """So many-th of ``limits.connections_max`` may be in their handshake beside those that are connections already."""
 HANDSHAKES_LEAST: Final = 64
 """Or so many, where that is more: a worker dials 32 connections at once."""
-_NO_MORE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class TlsListener:
@@ -96,7 +95,7 @@ class TlsListener:
             try:
                 accepted, _ = listening.accept()
             except OSError as error:
-                if error.errno in _NO_MORE:
+                if error.errno in NO_MORE:
                     self._pause()
                     self._loop.call_later(PAUSE_S, self._resume)
                 return  # there are no more, or it is gone already

@@ -37,8 +37,8 @@ class Caller(Protocol):
     def on_end(self) -> None:
         """The answer ended as HTTP says it should."""
 
-    def on_lost(self, reason: str) -> None:
-        """The connection was not made, or ended before the answer did."""
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
+        """The connection was not made, or ended before the answer did. ``ours``: for no fault of the engine's."""
 
 
 class UpstreamPool(ABC):

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 FLUSH_S: Final = 0.1
 LAST_WORDS_S: Final = 5.0
 """At the end, to tell each proxy and to deliver what is left."""
+OTHERS_KEPT_DAYS: Final = 30
+"""Reports for a proxy that is not named any more; by then none would be paid for."""
 LEFT_OUT_SHOWN: Final = 8
 """Names of models that are not offered, in the log."""
 
@@ -116,6 +118,7 @@ class Worker:
         heads = VaryingHeads(TICKET_HEADER, b"x-request-id")
         downstream = Downstream(service, self._clock, self._limits, heads)
         downstream.on_body = service.announce_later
+        downstream.bodies.on_full = partial(self.metrics.limit_reached, "bodies_bytes_max")
         tunnels = Tunnels(ProxyAddress.of(url, tls), token, self.instance, downstream)
         link = ProxyLink(tunnels, service, self.outbox, token, self.standing, self._places.free)
         alone = len(settings.proxies) == 1
@@ -205,6 +208,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._clock.start(loop)
         await self.outbox.open()
+        await self._look_for_others()
         forget_change(self.settings.data_dir)
         await self._show_metrics()
         kept = [lasting(f"engine {e.name}", partial(watch, e)) for e in self.engines.engines]
@@ -212,6 +216,20 @@ class Worker:
         kept.append(lasting("the terms", self._follow_terms))
         kept.append(self._join())
         self._tasks = [loop.create_task(each) for each in kept]
+
+    async def _look_for_others(self) -> None:
+        """Reports for a proxy that is not named are not delivered: the owner is told."""
+        before_s = time.time() - OTHERS_KEPT_DAYS * 86400
+        others = await self.outbox.forget_others(self.settings.proxies, before_s)
+        for proxy, number in others.items():
+            log.warning(
+                "%d reports are for %s, which is not named: start with --proxy %s to deliver them, "
+                "or they are forgotten after %d days",
+                number,
+                proxy,
+                proxy,
+                OTHERS_KEPT_DAYS,
+            )
 
     async def _show_metrics(self) -> None:
         address = self.settings.metrics_address

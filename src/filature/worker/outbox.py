@@ -42,6 +42,12 @@ _INSERT: Final = "INSERT INTO report_batches (proxy, number, lines) VALUES (?, ?
 _OLDEST: Final = (
     "SELECT seq, number, lines FROM report_batches WHERE proxy = ? AND seq > ? ORDER BY seq"
 )
+_AGED: Final = (
+    "DELETE FROM report_batches WHERE proxy = ? AND "
+    "coalesce(json_extract('[' || lines || ']', '$[#-1].started_at'), 0) < ?"
+)
+"""By the latest report of each row."""
+_BY_NUMBER: Final = "SELECT proxy, sum(number) FROM report_batches GROUP BY proxy"
 _FORGET: Final = "DELETE FROM report_batches WHERE proxy = ? AND seq <= ?"
 
 
@@ -201,6 +207,17 @@ class Outbox:
             self._fresh.pop(proxy, None)
         return len(delivered) - len(left)
 
+    async def forget_others(self, proxies: Collection[str], before_s: float) -> dict[str, int]:
+        """Forget what was written for others than ``proxies`` and began before ``before_s``, in Unix time.
+
+        What is left for others, by proxy. For the start, before anything is added. Raises StoreError.
+        """
+        try:
+            left: dict[str, int] = await self._in_thread(self._age, proxies, before_s)
+        except sqlite3.Error as error:
+            raise StoreError(f"The outbox {self._path} cannot be used: {error}") from None
+        return left
+
     async def _in_thread(self, function: Callable[..., Any], *values: object) -> Any:
         """What was begun is done before anything else, also when nobody waits for it any more."""
 
@@ -223,6 +240,14 @@ class Outbox:
                 for statement in _EARLIER:
                     connection.execute(statement)
         (self._count,) = connection.execute(_COUNT).fetchone()
+
+    def _age(self, proxies: Collection[str], before_s: float) -> dict[str, int]:
+        with self._guarded() as connection, _transaction(connection):
+            others = [each for each, _ in connection.execute(_BY_NUMBER) if each not in proxies]
+            connection.executemany(_AGED, [(each, before_s) for each in others])
+            left = dict(connection.execute(_BY_NUMBER).fetchall())
+        self._count = sum(left.values())
+        return {each: number for each, number in left.items() if each not in proxies}
 
     def _connect(self) -> sqlite3.Connection:
         """Kept open: the last connection that closes writes the whole log back, and waits for the disk."""

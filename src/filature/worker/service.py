@@ -95,9 +95,7 @@ class WorkerService:
         request_id = head.headers.get(b"x-request-id", b"")
         try:
             if self._places.free() <= 0:
-                error = Unavailable("This worker is full.", code="busy")
-                error.header_lines = BUSY_HEADER + b": 1\r\n"
-                raise error
+                raise Unavailable("This worker is full.", code="busy")
             ticket = self._ticket(head.headers[TICKET_HEADER], request_id)
             request = parse_request(dialect, body, self._limits)
             if request.model != ticket.model:
@@ -159,6 +157,8 @@ class WorkerService:
         self, connection: DownstreamConnection, head: RequestHead | None, error: FilatureError
     ) -> None:
         keep_alive = connection.outlives_refusal(head)
+        if isinstance(error, Unavailable):  # no fault of this worker's: another one may have room
+            error.header_lines = BUSY_HEADER + b": 1\r\n"
         dialect = DIALECT_BY_PATH.get(head.path) if head is not None else None
         connection.write(error_response(error, dialect, headers=b"", keep_alive=keep_alive))
         connection.answered(keep_alive)

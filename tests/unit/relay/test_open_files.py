@@ -1,10 +1,16 @@
 """What a limit of open files means for clients' connections."""
 
+import math
 import resource
 
 import pytest
 
-from filature.relay.open_files import FILES_KEPT, connections_allowed, raise_open_files
+from filature.relay.open_files import (
+    FILES_KEPT,
+    connections_allowed,
+    raise_open_files,
+    tunnels_allowed,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +29,22 @@ def test_half_of_the_files_are_for_clients(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, resource.RLIM_INFINITY))
     assert connections_allowed(1000) == allowed
+
+
+@pytest.mark.parametrize(
+    ("soft", "allowed"),
+    [
+        (resource.RLIM_INFINITY, math.inf),
+        (FILES_KEPT + 1001, 901),
+        (FILES_KEPT + 100, 1),
+        (10, 1),
+    ],
+)
+def test_what_clients_may_not_have_is_for_engines_and_workers(
+    monkeypatch: pytest.MonkeyPatch, soft: int, allowed: float
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, resource.RLIM_INFINITY))
+    assert tunnels_allowed(100) == allowed
 
 
 @pytest.mark.parametrize("refusal", [None, OSError, ValueError])

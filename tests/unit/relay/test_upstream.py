@@ -60,7 +60,7 @@ class PausingCaller:
     def on_end(self) -> None:
         self.events.append("end")
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.events.append(f"lost: {reason}")
 
 

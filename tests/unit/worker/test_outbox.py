@@ -361,3 +361,29 @@ async def test_what_was_dealt_with_is_deleted_at_the_next_flush(tmp_path: Path) 
         outbox.add(A, report(2))
         await outbox.flush()
         assert disk.reports() == ["r1", "r2"]
+
+
+async def test_reports_for_proxies_that_are_not_named_any_more_are_told_of_and_forgotten_in_the_end(
+    tmp_path: Path,
+) -> None:
+    def began(number: int, at: float) -> str:
+        return json.dumps(json.loads(report(number)) | {"started_at": at})
+
+    async with opened(tmp_path) as outbox:
+        for proxy in (A, B):
+            for at in (1000.0, 2000.0):
+                outbox.add(proxy, began(1, at))
+                outbox.add(proxy, began(2, at + 1))
+                await outbox.flush()
+    async with opened(tmp_path) as again:
+        assert await again.forget_others([A, B], 9999.0) == {}
+        assert await again.forget_others([A], 1001.0) == {B: 4}, "as old as the latest of a row"
+        assert await again.forget_others([A], 1500.0) == {B: 2}
+        assert len(again) == 6
+        delivery = await again.oldest(B)
+        assert delivery is not None
+        assert [each["started_at"] for each in json.loads(f"[{delivery.lines}]")] == [2000, 2001]
+        assert await again.forget_others([A], 9999.0) == {}
+        assert len(again) == 4
+    async with opened(tmp_path) as again:
+        assert len(again) == 4, "those for a proxy that is named are kept"
