@@ -28,7 +28,7 @@ class Waiting:
     def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
     def on_end(self) -> None: ...
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.outcome = reason
 
 
