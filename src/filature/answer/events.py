@@ -61,6 +61,7 @@ class EventWriter:
         "holding",
         "overflowed",
         "template",
+        "unfinished_bytes",
         "unprocessed_bytes",
     )
 
@@ -92,6 +93,8 @@ class EventWriter:
         self.template: Template | None = None
         self.overflowed = False
         self.unprocessed_bytes = 0
+        self.unfinished_bytes = 0
+        """How much of the end of what ``finish`` returned is half an event."""
 
     @property
     def steady(self) -> bool:
@@ -138,8 +141,9 @@ class EventWriter:
         if self.holding:
             return b""  # nothing was handed out: the caller may try again
         self._flush(out)
-        if clean and (ends or self._policy.errors == "pass"):
-            out.append(tail)  # else an error is going to follow, which half an event would garble
+        if clean:
+            self.unfinished_bytes = len(tail)
+            out.append(tail)
         return b"".join(out)
 
     # Blocks ----------------------------------------------------------------------------------
@@ -212,11 +216,13 @@ class EventWriter:
             self.template = learn(block, written, sighting.leaf, framing, stripped=stripped)
 
     def _done(self, block: bytes, out: list[bytes]) -> None:
+        ended = self._observer.end_mark_seen
         end_mark = self._observer.done()
         if end_mark:
             self.holding = False
             self._flush(out)
-            self._show_usage(out)
+            if not ended:
+                self._show_usage(out)
         self._leave(block, Sighting(end_mark=end_mark), out)
 
     # What leaves and what waits --------------------------------------------------------------

@@ -244,6 +244,11 @@ class AnswerPostprocessor:
         return self._observer.error
 
     @property
+    def unfinished_bytes(self) -> int:
+        """How much of the end of what ``finish`` returned is half an event, which would garble an error behind it."""
+        return 0 if self._events is None else self._events.unfinished_bytes
+
+    @property
     def has_last_id(self) -> bool:
         """Whether events have ids, so that no blank line may follow a comment: see ``EventWriter``."""
         return self._events is not None and self._events.has_last_id

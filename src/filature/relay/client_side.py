@@ -179,10 +179,12 @@ class ClientSide:
                 self._upstream.splice(self._answer, self._write_chunk)
 
     def _hand_over_rest(self, answer: AnswerPostprocessor, tail: bytes) -> None:
-        """What was kept of a stream that fails goes before the error, but for what is behind its end mark."""
+        """What was kept of a stream that fails goes before the error, but for half an event, and for what is behind
+        its end mark."""
+        whole = tail[: len(tail) - answer.unfinished_bytes]
         begun = self._reply.state is not UNSENT
-        if tail and begun and answer.mode == "events" and not answer.end_mark_seen:
-            self._reply.send(tail)
+        if whole and begun and answer.mode == "events" and not answer.end_mark_seen:
+            self._reply.send(whole)
 
     # the end
 
