@@ -50,7 +50,7 @@ _ANTHROPIC_HEADER: Final = b"anthropic-version"
 @dataclass(frozen=True, slots=True)
 class _Route:
     """What follows from a head alone; remembered with it. One of ``dialect``, ``page`` and ``worker`` is
-    set, none for ``OPTIONS *``."""
+    set, none for ``OPTIONS`` of what is nowhere."""
 
     dialect: Dialect | None
     page: Page | None
@@ -145,7 +145,9 @@ class Routes:
                 )
         else:
             page = self._pages.find(path)
-            if page is None and not (path == "*" and method == "OPTIONS"):
+            # a browser shows a page the 404 only where the preflight was not one itself
+            asks = method == "OPTIONS" and (path == "*" or bool(self._origins))
+            if page is None and not asks:
                 raise NotFound(f"Unknown path: {method} {path}", code="unknown_url")
             if method not in ("GET", "HEAD", "OPTIONS"):
                 raise _not_allowed(method, path, "GET, HEAD")
