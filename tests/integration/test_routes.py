@@ -145,6 +145,19 @@ async def test_cors() -> None:
         assert answer.headers["access-control-allow-origin"] == "*"
 
 
+async def test_a_web_page_is_told_that_a_path_is_unknown() -> None:
+    origin = "Origin: https://app.example\r\n"
+    preflight = get("/v1/moderations", method="OPTIONS", headers=origin)
+    async with chain(cors_origins="https://app.example") as c:
+        assert (await c.ask(preflight)).status == 204
+        answer = await c.ask(post({}, "/v1/moderations", headers=origin))
+        assert answer.status == 404
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert answer.json["error"]["code"] == "unknown_url"
+    async with chain() as c:
+        assert (await c.ask(preflight)).status == 404
+
+
 # Errors
 
 

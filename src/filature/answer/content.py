@@ -1,6 +1,7 @@
 """What a payload says in words: text, reasoning and tool deltas, per dialect. It keeps no state.
 
-Found are *leaves*: (member's name, text). Names and ids that no model generated are left out.
+Found are *leaves*: (member's name, text); a medium counts as one byte. Names and ids that no model
+generated are left out.
 """
 
 from typing import Final
@@ -31,14 +32,17 @@ _NOT_TEXT: Final = frozenset(
         "type",
     }
 )
-
+_MEDIA: Final = frozenset({"audio", "images", "image_url"})
+"""Sounds and pictures: their bytes are no text, and tell nothing of how many tokens they were."""
+_MEDIUM: Final = ("", ".")
+"""In their place."""
 
 _DEPTH_MAX: Final = 32
 """Text nested deeper is not looked for: tool results and parts of parts are a few levels deep."""
 
 
 def collect(value: object, leaves: Leaves, name: str = "", depth: int = 0) -> None:
-    """Append the non-empty strings in ``value``, at any depth that answers have."""
+    """Append the non-empty strings in ``value``, at any depth that answers have, and a leaf for each medium."""
     if type(value) is str:
         if value:
             leaves.append((name, value))
@@ -46,11 +50,23 @@ def collect(value: object, leaves: Leaves, name: str = "", depth: int = 0) -> No
         return
     elif type(value) is dict:
         for key, inner in value.items():
-            if inner is not None and key not in _NOT_TEXT:
+            if key in _MEDIA:
+                _collect_media(inner, leaves)
+            elif inner is not None and key not in _NOT_TEXT:
                 collect(inner, leaves, key, depth + 1)
     elif type(value) is list:
         for inner in value:
             collect(inner, leaves, name, depth + 1)
+
+
+def _collect_media(value: object, leaves: Leaves) -> None:
+    """What was spoken, as text; and one leaf for what can be heard or seen."""
+    media = value
+    if type(value) is dict:
+        collect(value.get("transcript"), leaves, "transcript")
+        media = value.get("data") or value.get("url")
+    if media:
+        leaves.append(_MEDIUM)
 
 
 def text_bytes(leaves: Leaves) -> int:

@@ -52,7 +52,7 @@ UNREAD_BODY_BYTES_MAX: Final = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class _Route:
     """What follows from a head alone; remembered with it. One of ``dialect``, ``page`` and ``worker`` is
-    set, none for ``OPTIONS *``."""
+    set, none for ``OPTIONS`` of what is nowhere."""
 
     dialect: Dialect | None
     page: Page | None
@@ -149,7 +149,9 @@ class Routes:
                 )
         else:
             page = self._pages.find(path)
-            if page is None and not (path == "*" and method == "OPTIONS"):
+            # a browser shows a page the 404 only where the preflight was not one itself
+            asks = method == "OPTIONS" and (path == "*" or bool(self._origins))
+            if page is None and not asks:
                 raise NotFound(f"Unknown path: {method} {path}", code="unknown_url")
             if method not in ("GET", "HEAD", "OPTIONS"):
                 raise _not_allowed(method, path, "GET, HEAD")

@@ -17,6 +17,8 @@ from filature.wire.dialect import Dialect
 
 DROPPED_FIELDS: Final = frozenset(
     {
+        "access_programs",
+        "background_options",
         "metadata",
         "prompt_cache_key",
         "safety_identifier",

@@ -113,9 +113,12 @@ RESPONSES: Final = DialectRules(
     rules={
         "model": MODEL,
         "input": _input,
+        "access_programs": json_object,
         "background": _only_false("Set background: false and wait for the answer, or stream it."),
+        "background_options": json_object,
         "context_management": array_of_objects,
         "conversation": _never("Leave it out and send the whole conversation as input."),
+        "image": json_object,
         "include": array_of_strings,
         "instructions": string,
         "max_output_tokens": TOKENS,

@@ -50,6 +50,12 @@ def test_responses_that_need_no_state_pass() -> None:
     assert passes(RESPONSES, STRICT, input=items)
 
 
+@pytest.mark.parametrize("name", ["access_programs", "background_options", "image"])
+def test_newer_fields_are_known(name: str) -> None:
+    assert passes(RESPONSES, STRICT, **{name: {}})
+    assert refused(RESPONSES, **{name: "x"}) == (name, "invalid_type")
+
+
 @pytest.mark.parametrize(
     ("given", "param", "code"),
     [
