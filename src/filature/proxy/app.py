@@ -138,6 +138,7 @@ class Proxy:
         metrics.log_lines_dropped = self._request_log.lines_dropped
         if self.store is not None:
             writer = self.store.writer
+            writer.look(now)
             metrics.ledger_failing = int(writer.failing is not None)
             metrics.ledger_commits = writer.batches
             metrics.ledger_transfers = writer.transfers

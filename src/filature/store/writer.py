@@ -25,6 +25,9 @@ CLOSE_S: Final = 10.0
 CALL_S: Final = 30.0
 """For a transaction that is not a batch."""
 
+STALLED_S: Final = 10.0
+"""In which a batch is neither committed nor refused: so long is an answer held back for its charge."""
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,9 @@ class GroupWriter:
         self._thread: threading.Thread | None = None
         self.pending = Batch()
         self.failing: str | None = None
+        self._looked: tuple[int, float] | None = (
+            None  # the batches before the one that is written, and since when
+        )
         self.on_committed: Callable[[Batch], None] = _nothing
         self.batches = 0
         self.transfers = 0
@@ -96,10 +102,12 @@ class GroupWriter:
         left = self._writing or self.pending
         if left:
             log.error("%d transfers could not be committed: %s", len(left.transfers), self.failing)
-        if self._thread is not None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
             self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join, CLOSE_S)
-            self._thread = None
+            await asyncio.to_thread(thread.join, CLOSE_S)
+            if thread.is_alive():
+                return  # it hangs in the database: whoever touches that does, too, until the process is gone
         self._disconnect()
         self._lock.release()
 
@@ -127,6 +135,15 @@ class GroupWriter:
         self._writing = batch
         self._write(batch, again=False)
 
+    def look(self, now_s: float) -> None:
+        """To be called now and then: a database that does not answer at all fails, too."""
+        if self._writing is None:
+            self._looked = None
+        elif self._looked is None or self._looked[0] != self.batches:
+            self._looked = (self.batches, now_s)
+        elif self.failing is None and now_s - self._looked[1] > STALLED_S:
+            self._say_failing(f"it has not answered for {STALLED_S:g} s")
+
     def _write(self, batch: Batch, *, again: bool) -> None:
         work = self._rows.work(batch, self.wall_ms())
         self._jobs.put(lambda: self._commit(batch, work, again=again))
@@ -146,10 +163,13 @@ class GroupWriter:
             committed()
 
     def _on_failed(self, batch: Batch, reason: str) -> None:
+        self._say_failing(reason)
+        self._loop.call_later(RETRY_S, self._again, batch)
+
+    def _say_failing(self, reason: str) -> None:
         if self.failing is None:
             log.error("the ledger cannot be written to: %s", reason)
         self.failing = reason
-        self._loop.call_later(RETRY_S, self._again, batch)
 
     def _again(self, batch: Batch) -> None:
         if self._thread is not None:

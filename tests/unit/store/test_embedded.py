@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from filature.ledger.outcomes import Outcome
 from filature.store.batch import TRANSFER_COLUMNS, Batch, UsageRow
 from filature.store.ledger_rows import read_accounts, read_transfers
 from filature.store.store import Store
+from filature.store.writer import STALLED_S
 from filature.units import HoldId, Nano, TransferId
 
 ALICE = client_account("alice")
@@ -277,3 +279,47 @@ class TestFailures:
             await told.wait()
             assert ledger.hold(HoldId("s"), ALICE, Nano(1), 0, LATER_MS) is Outcome.DONE
             await sound(store)
+
+    async def test_a_database_that_does_not_answer_has_failed_until_it_does(
+        self, tmp_path: Path
+    ) -> None:
+        async with opened(f"sqlite:///{tmp_path / 'f.db'}") as store:
+            await rich(store)
+            ledger, writer, told, hangs = store.ledger, store.writer, asyncio.Event(), Event()
+            hanging = asyncio.create_task(writer.call(lambda _: hangs.wait()))
+            await asyncio.sleep(0)
+            ledger.hold(HoldId("r"), ALICE, Nano(500), 0, LATER_MS)
+            ledger.settle(HoldId("r"), WORKER, Nano(300), row("r", 300), told.set)
+            while writer._writing is None:
+                await asyncio.sleep(0)
+            for now_s in (1.0, 1.0 + STALLED_S):
+                writer.look(now_s)
+                assert ledger.failing is None
+            writer.look(1.1 + STALLED_S)
+            with pytest.raises(StoreError):
+                ledger.hold(HoldId("s"), ALICE, Nano(1), 0, LATER_MS)
+            hangs.set()
+            await asyncio.gather(hanging, told.wait())
+            assert ledger.failing is None
+            for now_s in (100.0, 200.0):
+                writer.look(now_s)
+            assert ledger.failing is None, "nothing waits"
+            await sound(store)
+
+    async def test_a_database_that_does_not_answer_at_the_end_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("filature.store.writer.CLOSE_S", 0.05)
+        store = await Store.open(f"sqlite:///{tmp_path / 'f.db'}")
+        await rich(store)
+        hangs, closed = Event(), []
+        monkeypatch.setattr(store.writer, "_disconnect", lambda: closed.append(hangs.is_set()))
+        thread = store.writer._thread
+        hanging = asyncio.create_task(store.writer.call(lambda _: hangs.wait()))
+        await asyncio.sleep(0)
+        await store.close()
+        assert closed == [], "its connection may be what hangs"
+        hangs.set()
+        await hanging
+        assert thread is not None
+        await asyncio.to_thread(thread.join)
