@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
 
+import pytest
 from tests.integration.harness import WAIT_S, RawEngine, says
 from tests.integration.messages import CHAT, completion, json_answer, post
 from tests.integration.network import network
@@ -41,3 +43,22 @@ async def test_what_drains_delivers_what_it_could_not_write() -> None:
         assert (await net.chain.ask(post(CHAT))).status == 200
         await worker.drain()
         assert len(worker.outbox) == 0
+
+
+async def test_a_worker_ends_though_its_disk_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("filature.worker.app.LAST_WORDS_S", 0.05)
+    async with network(RawEngine(says(json_answer(completion("hi", 3, 2))))) as net:
+        worker = net.workers["gpu0"]
+        with worker.outbox._in_use:  # as a write that does not end
+            assert (await net.chain.ask(post(CHAT))).status == 200
+            async with asyncio.timeout(WAIT_S):
+                await net.leave("gpu0")
+            assert "1 reports may be lost" in caplog.text
+            hanging = [each for each in threading.enumerate() if each.name == "outbox"]
+            assert hanging
+            assert all(each.daemon for each in hanging), "the process would wait for them"
+        for each in hanging:
+            await asyncio.to_thread(each.join)
+        await worker.outbox.close()

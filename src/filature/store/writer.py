@@ -101,10 +101,12 @@ class GroupWriter:
         left = self._writing or self.pending
         if left:
             log.error("%d transfers could not be committed: %s", len(left.transfers), self.failing)
-        if self._thread is not None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
             self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join, CLOSE_S)
-            self._thread = None
+            await asyncio.to_thread(thread.join, CLOSE_S)
+            if thread.is_alive():
+                return  # it hangs in the database: whoever touches that does, too, until the process is gone
         self._disconnect()
         self._lock.release()
 
@@ -151,10 +153,13 @@ class GroupWriter:
             committed()
 
     def _on_failed(self, batch: Batch, reason: str) -> None:
+        self._say_failing(reason)
+        self._loop.call_later(RETRY_S, self._again, batch)
+
+    def _say_failing(self, reason: str) -> None:
         if self.failing is None:
             log.error("the ledger cannot be written to: %s", reason)
         self.failing = reason
-        self._loop.call_later(RETRY_S, self._again, batch)
 
     def look(self, now_s: float) -> None:
         """To be called now and then: a database that does not answer fails as one that refuses does.
@@ -165,8 +170,7 @@ class GroupWriter:
         if batch is None or batch is not self._seen:
             self._seen, self._seen_s = batch, now_s
         elif self.failing is None and now_s - self._seen_s >= STUCK_S:
-            self.failing = f"the database has not answered for {STUCK_S:.0f} s"
-            log.error("the ledger cannot be written to: %s", self.failing)
+            self._say_failing(f"the database has not answered for {STUCK_S:.0f} s")
 
     def _again(self, batch: Batch) -> None:
         if self._thread is not None:

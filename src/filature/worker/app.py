@@ -315,11 +315,15 @@ class Worker:
         for link in self.links:
             await link.close()
         await asyncio.sleep(0)  # what was cut off ends, and is reported
-        with contextlib.suppress(StoreError):
-            await self.outbox.flush()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
-        await self.outbox.close()
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                with contextlib.suppress(StoreError):
+                    await self.outbox.flush()
+                await self.outbox.close()
+        except TimeoutError:
+            log.warning("the outbox did not answer: %d reports may be lost", len(self.outbox))
         self.engines.close()
         self._clock.stop()
         self._request_log.close()

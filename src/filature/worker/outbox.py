@@ -219,13 +219,30 @@ class Outbox:
         return left
 
     async def _in_thread(self, function: Callable[..., Any], *values: object) -> Any:
-        """What was begun is done before anything else, also when nobody waits for it any more."""
+        """What was begun is done before anything else, also when nobody waits for it any more.
 
-        def alone() -> Any:
-            with self._in_use:
-                return function(*values)
+        The thread is a daemon: where the disk hangs the process ends without it.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
 
-        return await asyncio.shield(asyncio.to_thread(alone))
+        def tell(tell_done: Callable[[Any], None], told: Any) -> None:
+            if not done.cancelled():
+                tell_done(told)
+
+        def alone() -> None:
+            try:
+                with self._in_use:
+                    result = function(*values)
+            except BaseException as error:  # noqa: BLE001 - whatever it is goes to whoever waits
+                call = (done.set_exception, error)
+            else:
+                call = (done.set_result, result)
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+                loop.call_soon_threadsafe(tell, *call)
+
+        threading.Thread(target=alone, name="outbox", daemon=True).start()
+        return await asyncio.shield(done)
 
     # in a thread
 

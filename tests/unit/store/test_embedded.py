@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -323,3 +324,21 @@ class TestFailures:
             writer.look(5000)
             writer.look(9000)
             assert failing() is None, "nothing is being written"
+
+    async def test_a_database_that_does_not_answer_at_the_end_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("filature.store.writer.CLOSE_S", 0.05)
+        store = await Store.open(f"sqlite:///{tmp_path / 'f.db'}")
+        await rich(store)
+        hangs, closed = Event(), []
+        monkeypatch.setattr(store.writer, "_disconnect", lambda: closed.append(hangs.is_set()))
+        thread = store.writer._thread
+        hanging = asyncio.create_task(store.writer.call(lambda _: hangs.wait()))
+        await asyncio.sleep(0)
+        await store.close()
+        assert closed == [], "its connection may be what hangs"
+        hangs.set()
+        await hanging
+        assert thread is not None
+        await asyncio.to_thread(thread.join)
