@@ -1,8 +1,10 @@
 """Accounts over real sockets: who may ask, what is held, who pays for which end, what is told of it."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 from tests.integration.accounts import CREDIT, balance, customer, money, sound, store_of
 from tests.integration.harness import Answer, EngineRequest, Puppet, RawEngine, chain, says
 from tests.integration.messages import (
@@ -111,6 +113,24 @@ async def test_usage_is_the_accounts_own_and_survives_in_the_database() -> None:
         c.proxy.usage._records.clear()
         assert (await c.ask(mine)).json == recent
         assert (await c.ask(other)).status == 404
+
+
+async def test_no_client_is_told_where_the_database_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: object) -> None:
+        raise DBAPIError("", None, OSError("connection to 10.0.0.5 as user filature failed"))
+
+    async with money(says(json_answer(completion("hi")))) as c:
+        alice = await customer(c, CREDIT)
+        store = store_of(c)
+        broken = SimpleNamespace(engine=SimpleNamespace(connect=refused))
+        with monkeypatch.context() as patch:
+            patch.setattr(store.reader, "_database", broken)
+            patch.setattr(store.writer, "_in_transaction", refused)
+            for request in (alice.gets("/v1/usage/r"), alice.asks(CHAT, Idempotency_Key="k")):
+                answer = await c.ask(request)
+                assert code(answer) == (503, "ledger_unavailable")
+                assert answer.headers["retry-after"] == "5"
+                assert b"10.0.0.5" not in answer.body
 
 
 # What is held

@@ -33,12 +33,16 @@ def starting(folder: Path, shell: str, **streams: Any) -> Iterator[subprocess.Po
         process.wait(WAIT_S)
 
 
-def serves_and_ends(process: subprocess.Popen[bytes], folder: Path) -> None:
+def until_it_serves(process: subprocess.Popen[bytes], folder: Path) -> None:
     end = time.monotonic() + WAIT_S
     while not (folder / NOTE_FILE).exists():
         assert process.poll() is None, "it ended by itself"
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def serves_and_ends(process: subprocess.Popen[bytes], folder: Path) -> None:
+    until_it_serves(process, folder)
     url = json.loads((folder / NOTE_FILE).read_bytes())["admin_url"]
     assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "ok"}
     process.send_signal(signal.SIGTERM)
@@ -67,3 +71,14 @@ def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end(tmp_path:
         os.close(writing)
         serves_and_ends(process, tmp_path)
     os.close(reading)
+
+
+def test_without_its_terminal_it_goes_on_where_that_was_asked_for(tmp_path: Path) -> None:
+    def nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    null = subprocess.DEVNULL
+    with starting(tmp_path, "", stdout=null, stderr=null, preexec_fn=nohup) as process:
+        until_it_serves(process, tmp_path)
+        process.send_signal(signal.SIGHUP)
+        serves_and_ends(process, tmp_path)

@@ -215,7 +215,7 @@ def test_metrics_and_log_tell_of_the_request() -> None:
         assert "a secret" not in up.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_and_its_engine(number: int) -> None:
     up = Up("--demo", "scripted")
     up.until("^curl ")

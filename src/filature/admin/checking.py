@@ -5,7 +5,7 @@ The rules are ``ledger.invariants``'. What is here is when to look, while reques
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -21,8 +21,8 @@ from filature.ledger.invariants import (
 )
 from filature.ledger.transfers import Transfer, TransferKind
 from filature.store.embedded import EmbeddedLedger
-from filature.store.ledger_rows import read_accounts, read_transfers
-from filature.store.schema import usage_records
+from filature.store.ledger_rows import read_accounts, read_corrected, read_transfers
+from filature.store.schema import transfers, usage_records
 from filature.store.store import Store
 from filature.units import AccountId, HoldId, TransferId
 
@@ -44,8 +44,6 @@ class Report:
 class _Stored(NamedTuple):
     totals: Totals
     transfers: int
-    charged: frozenset[str]
-    """The ids of transfers: a hold of one of them is over."""
     usage_records: int
     violations: list[Violation]
 
@@ -62,9 +60,11 @@ async def check_store(store: Store) -> Report:
     before = _totals(ledger)
     await ledger.flush()
     stored = await store.reader.read(_check_stored)
+    open_holds = [hold.id for hold in ledger.state.holds.values()]
+    charged = await store.reader.read(lambda connection: _charged(connection, open_holds))
     violations = [
         *stored.violations,
-        *_check_memory(ledger, stored.charged),
+        *_check_memory(ledger, charged),
         *_check_between(before, stored.totals, "memory", "the database"),
         *_check_between(stored.totals, _totals(ledger), "the database", "memory"),
     ]
@@ -87,64 +87,74 @@ def _check_stored(connection: Connection) -> _Stored:
     if connection.dialect.name == "postgresql":
         connection.execution_options(isolation_level="REPEATABLE READ")
     accounts: list[Account] = read_accounts(connection)
-    transfers = list(read_transfers(connection))
-    violations = check_ledger(accounts, transfers)
+    corrected = read_corrected(connection)
+    number = 0
+
+    def counted() -> Iterator[Transfer]:
+        nonlocal number
+        for transfer in read_transfers(connection):
+            number += 1
+            yield transfer
+
+    violations = check_ledger(accounts, counted(), corrected=corrected)
     usage_records = 0
-    checked = _UsageCheck(transfers)
-    for count, found in checked.read(connection):
+    for count, found in _check_usage(connection, corrected):
         usage_records += count
         violations += found
     return _Stored(
         {account.id: (account.debits, account.credits) for account in accounts},
-        len(transfers),
-        frozenset(transfer.id for transfer in transfers),
+        number,
         usage_records,
         violations,
     )
 
 
-class _UsageCheck:
-    """Whether each usage record that is kept tells the cost that was charged.
+def _check_usage(
+    connection: Connection, corrected: dict[TransferId, int]
+) -> Iterator[tuple[int, list[Violation]]]:
+    """Whether each usage record that is kept tells the cost that was charged; some at a time, and how many.
 
     A charge that was corrected may be told as it was, or as what is left of it.
     """
-
-    def __init__(self, transfers: list[Transfer]) -> None:
-        self._charges: dict[TransferId, Transfer] = {}
-        self._corrected: dict[TransferId, int] = {}
-        for transfer in transfers:
-            if transfer.kind is TransferKind.CHARGE:
-                self._charges[transfer.id] = transfer
-            elif transfer.corrects is not None:
-                before = self._corrected.get(transfer.corrects, 0)
-                self._corrected[transfer.corrects] = before + transfer.amount
-
-    def read(self, connection: Connection) -> Iterator[tuple[int, list[Violation]]]:
-        """How many records were read, and what is wrong with them; some at a time."""
-        table = usage_records.c
-        query = select(table.id, table.account, table.total_cost)
-        result = connection.execute(query, execution_options={"yield_per": _FETCHED})
-        for rows in result.partitions():
-            wrong = []
-            for request, account, cost in rows:
-                message = self._message(TransferId(request), account, cost)
-                if message:
-                    wrong.append(Violation(Invariant.ONE_OUTCOME, request, message))
-            yield len(rows), wrong
-
-    def _message(self, request: TransferId, account: str, cost: int) -> str:
-        charge = self._charges.get(request)
-        if charge is None:
-            return f"its usage record says {cost}, and nothing was charged" if cost else ""
-        left = charge.amount - self._corrected.get(request, 0)
-        if not left <= cost <= charge.amount:
-            return f"its usage record says {cost}, {left} was charged"
-        if account != charge.debit:
-            return f"its usage record is of {account}, {charge.debit} was charged"
-        return ""
+    table, charge = usage_records.c, transfers.c
+    is_charge = (charge.id == table.id) & (charge.kind == TransferKind.CHARGE)
+    query = select(
+        table.id, table.account, table.total_cost, charge.amount, charge.debit
+    ).select_from(usage_records.outerjoin(transfers, is_charge))
+    result = connection.execute(query, execution_options={"yield_per": _FETCHED})
+    for rows in result.partitions():
+        wrong = []
+        for row in rows:
+            message = _wrong_usage(row, corrected)
+            if message:
+                wrong.append(Violation(Invariant.ONE_OUTCOME, row.id, message))
+        yield len(rows), wrong
 
 
-def _check_memory(ledger: EmbeddedLedger, charged: frozenset[str]) -> Iterator[Violation]:
+def _wrong_usage(row: Any, corrected: dict[TransferId, int]) -> str:
+    cost = row.total_cost
+    if row.amount is None:
+        return f"its usage record says {cost}, and nothing was charged" if cost else ""
+    left = row.amount - corrected.get(row.id, 0)
+    if not left <= cost <= row.amount:
+        return f"its usage record says {cost}, {left} was charged"
+    if row.account != row.debit:
+        return f"its usage record is of {row.account}, {row.debit} was charged"
+    return ""
+
+
+def _charged(connection: Connection, holds: list[HoldId]) -> set[str]:
+    """Those of the holds whose charge is stored."""
+    found: set[str] = set()
+    for start in range(0, len(holds), _FETCHED):
+        some = holds[start : start + _FETCHED]
+        found.update(
+            connection.execute(select(transfers.c.id).where(transfers.c.id.in_(some))).scalars()
+        )
+    return found
+
+
+def _check_memory(ledger: EmbeddedLedger, charged: set[str]) -> Iterator[Violation]:
     """Balances and open holds as they are now; no hold is open whose charge was stored before."""
     accounts = list(ledger.state.accounts.values())
     holds = list(ledger.state.holds.values())

@@ -111,13 +111,13 @@ class WorkerRoutes:
     def router(self) -> APIRouter:
         router = APIRouter(tags=["workers"])
         router.add_api_route("/workers", self.index, methods=["GET"])
-        router.add_api_route("/workers/{name}/disable", self.disable, methods=["POST"])
-        router.add_api_route("/workers/{name}/enable", self.enable, methods=["POST"])
-        router.add_api_route("/workers/{name}/drain", self.drain, methods=["POST"])
-        router.add_api_route("/workers/{name}/audit", self.audit, methods=["GET"])
-        router.add_api_route("/workers/{name}/clear", self.clear, methods=["POST"])
+        router.add_api_route("/workers/{name:path}/disable", self.disable, methods=["POST"])
+        router.add_api_route("/workers/{name:path}/enable", self.enable, methods=["POST"])
+        router.add_api_route("/workers/{name:path}/drain", self.drain, methods=["POST"])
+        router.add_api_route("/workers/{name:path}/audit", self.audit, methods=["GET"])
+        router.add_api_route("/workers/{name:path}/clear", self.clear, methods=["POST"])
         router.add_api_route(
-            "/workers/{name}/earnings",
+            "/workers/{name:path}/earnings",
             self.earnings,
             methods=["GET"],
             response_model=EarningsShown,

@@ -1,5 +1,6 @@
 """``filature``: the commands put together. What a command does is in its own file."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -54,6 +55,10 @@ def _have_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for as long as we live
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr: not every locale has all names
 
 
 for _group in (

@@ -1,11 +1,12 @@
 """What must be true of a ledger, checked over rows from anywhere. Each check only tells; none mends.
 
-Every check takes iterables of rows, reads each once, and yields what it finds wrong: nothing, for
-a sound ledger. They share no arithmetic with the decisions: balances are added up from ``Transfer.legs``.
+Every check takes iterables of rows, reads each once and keeps none that it will not need, and yields what it
+finds wrong: nothing, for a sound ledger. They share no arithmetic with the decisions: balances are added up
+from ``Transfer.legs``.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,21 +41,29 @@ class Violation:
 
 def check_ledger(
     accounts: Collection[Account],
-    transfers: Collection[Transfer],
+    transfers: Iterable[Transfer],
     holds: Collection[Hold] = (),
     ended: Collection[EndedHold] = (),
+    corrected: Container[TransferId] | None = None,
 ) -> list[Violation]:
-    """All checks. ``transfers`` in the order in which they were decided; holds as far as they are known."""
-    return [
+    """All checks. ``transfers`` in the order in which they were decided; holds as far as they are known.
+
+    ``corrected``, as for ``TransferReader``: with it the transfers may be more than memory has room for.
+    """
+    check = TransferCheck(corrected)
+    of_holds = {TransferId(hold.id) for hold in holds}
+    of_holds |= {TransferId(each.hold.id) for each in ended}
+    charges: list[Transfer] = []
+    found = [
         *check_accounts(accounts),
         *check_sides(accounts, holds),
         *check_holds(accounts, holds),
-        *check_transfers(transfers),
-        *check_never_negative(transfers),
-        *check_balances(accounts, transfers),
-        *check_charges_arrive(accounts, transfers),
-        *check_one_outcome(transfers, holds, ended),
     ]
+    for transfer in transfers:
+        found += check.read(transfer)
+        if transfer.id in of_holds:
+            charges.append(transfer)
+    return [*found, *check.end(accounts), *check_one_outcome(charges, holds, ended)]
 
 
 def check_sides(accounts: Iterable[Account], holds: Iterable[Hold]) -> Iterator[Violation]:
@@ -102,80 +111,71 @@ def check_holds(accounts: Iterable[Account], holds: Iterable[Hold]) -> Iterator[
         yield Violation(Invariant.HOLDS, unknown, "holds of an account that is not there")
 
 
-def check_transfers(transfers: Iterable[Transfer]) -> Iterator[Violation]:
-    """Each row by itself, and corrections against what they correct. Keeps all rows in memory."""
-    reader = TransferReader()
-    for transfer in transfers:
-        for message in reader.read(transfer):
+class TransferCheck:
+    """Transfers, ``read`` one after another in the order in which they were decided, and at the ``end`` their sums."""
+
+    def __init__(self, corrected: Container[TransferId] | None = None) -> None:
+        self._rows = TransferReader(corrected)
+        self._debits: defaultdict[AccountId, int] = defaultdict(int)
+        self._credits: defaultdict[AccountId, int] = defaultdict(int)
+        self._told: set[AccountId] = set()
+        self._paid_in = 0
+        self._paid_out = 0
+
+    def read(self, transfer: Transfer) -> Iterator[Violation]:
+        """The row by itself and against what it corrects; and no client's balance is below zero after it."""
+        for message in self._rows.read(transfer):
             yield Violation(Invariant.WELL_FORMED, transfer.id, message)
-
-
-def check_never_negative(transfers: Iterable[Transfer]) -> Iterator[Violation]:
-    """No client's balance was below zero after any transfer, in the order given. Told once per client."""
-    balances: defaultdict[AccountId, int] = defaultdict(int)
-    told: set[AccountId] = set()
-    for transfer in transfers:
-        for leg in transfer.legs():
-            balances[leg.debit] -= leg.amount
-            balances[leg.credit] += leg.amount
-        debited = transfer.debit
-        if balances[debited] < 0 and debited not in told and _is_client(debited):
-            told.add(debited)
-            message = f"fell to {balances[debited]} by transfer {transfer.id}"
-            yield Violation(Invariant.NEVER_NEGATIVE, debited, message)
-
-
-def check_balances(
-    accounts: Iterable[Account], transfers: Iterable[Transfer]
-) -> Iterator[Violation]:
-    """The cached debits and credits are those that the transfers add up to."""
-    debits: defaultdict[AccountId, int] = defaultdict(int)
-    credits_: defaultdict[AccountId, int] = defaultdict(int)
-    for transfer in transfers:
+        debits, credits_, debited = self._debits, self._credits, transfer.debit
         for leg in transfer.legs():
             debits[leg.debit] += leg.amount
             credits_[leg.credit] += leg.amount
-    for account in accounts:
-        recomputed = (debits.pop(account.id, 0), credits_.pop(account.id, 0))
-        if (account.debits, account.credits) != recomputed:
-            message = (
-                f"debits and credits {(account.debits, account.credits)}, recomputed {recomputed}"
-            )
-            yield Violation(Invariant.BALANCES, account.id, message)
-    for unknown in sorted(debits.keys() | credits_.keys()):
-        yield Violation(Invariant.BALANCES, unknown, "transfers of an account that is not there")
-
-
-def check_charges_arrive(
-    accounts: Iterable[Account], transfers: Iterable[Transfer]
-) -> Iterator[Violation]:
-    """Σ client charges + Σ shortfall = Σ worker earnings + Σ fees.
-
-    Charges are what clients paid in less what they have; earnings what workers have and were paid out.
-    """
-    paid_in = paid_out = 0
-    for transfer in transfers:
-        sides = (transfer.debit, transfer.credit)
-        if TREASURY in sides:
-            amount = transfer.amount if transfer.debit == TREASURY else -transfer.amount
-            if any(_is_client(side) for side in sides):
-                paid_in += amount
+        if TREASURY in (debited, transfer.credit):
+            amount = transfer.amount if debited == TREASURY else -transfer.amount
+            if _is_client(debited) or _is_client(transfer.credit):
+                self._paid_in += amount
             else:
-                paid_out -= amount
-    clients = workers = shortfall = fees = 0
-    for account in accounts:
-        if account.kind is AccountKind.CLIENT:
-            clients += account.balance
-        elif account.kind is AccountKind.WORKER:
-            workers += account.balance
-        elif account.id == SHORTFALL:
-            shortfall -= account.balance
-        elif account.id == FEES:
-            fees += account.balance
-    charged, earned = paid_in - clients, workers + paid_out
-    if charged + shortfall != earned + fees:
-        message = f"charged {charged} + shortfall {shortfall} ≠ earned {earned} + fees {fees}"
-        yield Violation(Invariant.CHARGES_ARRIVE, "ledger", message)
+                self._paid_out -= amount
+        balance = credits_.get(debited, 0) - debits.get(debited, 0)
+        if balance < 0 and debited not in self._told and _is_client(debited):
+            self._told.add(debited)
+            message = f"fell to {balance} by transfer {transfer.id}"
+            yield Violation(Invariant.NEVER_NEGATIVE, debited, message)
+
+    def end(self, accounts: Collection[Account]) -> Iterator[Violation]:
+        """The cached debits and credits are those that the transfers add up to, and what is charged is earned."""
+        known = set()
+        for account in accounts:
+            known.add(account.id)
+            recomputed = (self._debits.get(account.id, 0), self._credits.get(account.id, 0))
+            if (account.debits, account.credits) != recomputed:
+                message = f"debits and credits {(account.debits, account.credits)}, recomputed {recomputed}"
+                yield Violation(Invariant.BALANCES, account.id, message)
+        for unknown in sorted((self._debits.keys() | self._credits.keys()) - known):
+            yield Violation(
+                Invariant.BALANCES, unknown, "transfers of an account that is not there"
+            )
+        yield from self._check_charges_arrive(accounts)
+
+    def _check_charges_arrive(self, accounts: Iterable[Account]) -> Iterator[Violation]:
+        """Σ client charges + Σ shortfall = Σ worker earnings + Σ fees.
+
+        Charges are what clients paid in less what they have; earnings what workers have and were paid out.
+        """
+        clients = workers = shortfall = fees = 0
+        for account in accounts:
+            if account.kind is AccountKind.CLIENT:
+                clients += account.balance
+            elif account.kind is AccountKind.WORKER:
+                workers += account.balance
+            elif account.id == SHORTFALL:
+                shortfall -= account.balance
+            elif account.id == FEES:
+                fees += account.balance
+        charged, earned = self._paid_in - clients, workers + self._paid_out
+        if charged + shortfall != earned + fees:
+            message = f"charged {charged} + shortfall {shortfall} ≠ earned {earned} + fees {fees}"
+            yield Violation(Invariant.CHARGES_ARRIVE, "ledger", message)
 
 
 def check_one_outcome(

@@ -1,6 +1,6 @@
 """Whether stored transfers are such as a ledger writes: kinds, sides, fees, corrections. Balances are not looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from filature.ledger.accounts import kind_of
 from filature.ledger.transfers import CHARGES, SIDES, Transfer, TransferKind
@@ -8,17 +8,23 @@ from filature.units import BASIS_POINTS_ONE, NANO_MAX, TransferId
 
 
 class TransferReader:
-    """Reads transfers in the order in which they were decided, and says of each what is wrong."""
+    """Reads transfers in the order in which they were decided, and says of each what is wrong.
 
-    def __init__(self) -> None:
+    ``corrected`` has the ids of those that others correct, and no other is kept: whether ids are there twice is
+    then not seen, which whoever stores them has to rule out. None: all are kept.
+    """
+
+    def __init__(self, corrected: Container[TransferId] | None = None) -> None:
+        self._kept = corrected
         self._seen: dict[TransferId, Transfer] = {}
         self._corrected: dict[TransferId, tuple[int, int]] = {}
         """Per corrected transfer: how much of its amount and of its fee."""
 
     def read(self, transfer: Transfer) -> Iterator[str]:
-        if transfer.id in self._seen:
-            yield "the id is there twice"
-        self._seen[transfer.id] = transfer
+        if self._kept is None or transfer.id in self._kept:
+            if transfer.id in self._seen:
+                yield "the id is there twice"
+            self._seen[transfer.id] = transfer
         least = 0 if transfer.kind in CHARGES else 1
         if not least <= transfer.amount <= NANO_MAX:
             yield f"the amount is out of bounds: {transfer.amount}"

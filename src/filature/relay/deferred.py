@@ -1,11 +1,14 @@
 """An answer that has to wait for something else than an engine: a database, a count of tokens, a delay."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from filature.errors import FilatureError, InternalError, Unavailable
+from filature.errors import FilatureError, InternalError, StoreError, Unavailable
 from filature.relay.downstream import NEVER, DownstreamConnection
+
+log = logging.getLogger(__name__)
 
 
 class Deferred:
@@ -47,6 +50,10 @@ class Deferred:
         error = task.exception()
         if error is None:
             self._done(task.result())
+        elif isinstance(error, StoreError):
+            # where the database is, and as whom it is asked, is no client's business
+            log.warning("an answer could not be made: %s", error.message)
+            self._failed(StoreError("The ledger cannot be reached now; nothing was charged."))
         elif isinstance(error, FilatureError):
             self._failed(error)
         else:

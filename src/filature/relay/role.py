@@ -24,13 +24,17 @@ AnyRole = TypeVar("AnyRole", bound=Role)
 
 
 async def run(role: AnyRole, started: Callable[[AnyRole], None] | None) -> None:
-    """Run it until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+    """Run it until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends it at once.
 
-    ``started`` is called once, when the role has started. Raises what its start raises.
+    A SIGHUP that is ignored, as ``nohup`` has it, stays so. ``started`` is called once, when the role has
+    started. Raises what its start raises.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # the terminal is gone, and answers may be under way
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
     try:
         await role.start()

@@ -168,7 +168,11 @@ def _parsed(url: str) -> URL:
     except ArgumentError:
         raise StoreError(f"{url!r} is no database's URL: {_FORMS}") from None
     if parsed.drivername in ("postgresql", "postgres"):
-        return parsed.set(drivername="postgresql+psycopg")
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        password = parsed.query.get("password")
+        if isinstance(password, str):  # libpq takes it there, too, but there it would be shown
+            parsed = parsed.set(password=password).difference_update_query(["password"])
+        return parsed
     if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
         return parsed
     raise StoreError(f"{parsed.render_as_string()} cannot be used: {_FORMS}")

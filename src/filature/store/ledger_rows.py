@@ -74,6 +74,16 @@ def read_corrections(connection: Connection, transfer: TransferId) -> list[Trans
     return [_transfer(row) for row in connection.execute(query)]
 
 
+def read_corrected(connection: Connection) -> dict[TransferId, int]:
+    """The transfers that others correct, each with how much of it, nano-credits."""
+    table = transfers.c
+    query = select(table.corrects, table.amount).where(table.corrects.is_not(None))
+    corrected: dict[TransferId, int] = {}
+    for row in connection.execute(query):
+        corrected[row.corrects] = corrected.get(row.corrects, 0) + row.amount
+    return corrected
+
+
 def _transfer(row: Row[Any]) -> Transfer:
     return Transfer(
         id=TransferId(row.id),

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from filature.errors import StoreError
 from filature.ledger.invariants import check_ledger
 from filature.store.database import Database, WriterLock, take_session_lock
-from filature.store.ledger_rows import read_accounts, read_transfers
+from filature.store.ledger_rows import read_accounts, read_corrected, read_transfers
 from filature.store.schema import metadata
 
 COPIED_AT_ONCE: Final = 1000
@@ -150,7 +150,8 @@ def _must_be_empty(connection: Connection, database: Database) -> None:
 
 
 def _must_be_sound(connection: Connection, what: str) -> None:
-    violations = check_ledger(read_accounts(connection), list(read_transfers(connection)))
+    accounts, corrected = read_accounts(connection), read_corrected(connection)
+    violations = check_ledger(accounts, read_transfers(connection), corrected=corrected)
     if violations:
         told = [f"{each.invariant}: {each.subject}: {each.message}" for each in violations]
         more = [f"and {len(told) - TOLD_MAX} more"] if len(told) > TOLD_MAX else []

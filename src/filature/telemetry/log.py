@@ -36,13 +36,13 @@ class UnwaitedStream:
     def __init__(self, stream: BinaryIO, waiting_max: int) -> None:
         self._stream = stream
         self._waiting: queue.Queue[bytes | bytearray | None] = queue.Queue(waiting_max)
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self.lines_dropped = 0
 
     def put(self, lines: bytes | bytearray) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-            self._thread.start()
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._run, name="log", daemon=True)
+            self._writer.start()
         try:
             self._waiting.put_nowait(lines)
         except queue.Full:
@@ -50,7 +50,7 @@ class UnwaitedStream:
 
     def close(self) -> bool:
         """Write what waits, within CLOSE_S; whether it was taken."""
-        thread, self._thread = self._thread, None
+        thread, self._writer = self._writer, None
         if thread is None:
             return True
         with contextlib.suppress(queue.Full):
@@ -128,37 +128,34 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-class MessageHandler(logging.Handler):
-    """Messages as JSON lines to ``stream``. They are logged on event loops, too, so nobody waits for its reader."""
+class Messages:
+    """What a ``logging.StreamHandler`` writes to. Event loops log, too, so nobody waits for who reads it."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self.setFormatter(JsonFormatter())
         self._stream = UnwaitedStream(stream, MESSAGES_WAITING_MAX)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-        except Exception:  # noqa: BLE001 - as logging's own handlers: a message that cannot be made ends nothing
-            self.handleError(record)
-            return
-        self._stream.put(line.encode("utf-8", "backslashreplace") + b"\n")
+    def write(self, text: str) -> None:
+        self._stream.put(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """A thread does."""
 
     def close(self) -> None:
         """Write what waits, within CLOSE_S. Python would flush a stream that takes nothing at the exit, and abort."""
         if not self._stream.close():
             sys.stderr = None  # Python's own way to say that there is none
-        super().close()
 
 
-def configure_logging(level: str = "INFO", stream: BinaryIO | None = None) -> MessageHandler:
+def configure_logging(level: str = "INFO", stream: BinaryIO | None = None) -> Messages:
     """Send the program's messages to ``stream`` (standard error) as JSON lines, until what is returned is closed.
 
     Called once by a process's composition root. Libraries speak up from WARNING on.
     """
-    handler = MessageHandler(stream or sys.stderr.buffer)
+    messages = Messages(stream or sys.stderr.buffer)
+    handler = logging.StreamHandler(messages)
+    handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("filature").setLevel(level.upper())
-    return handler
+    return messages

@@ -2,14 +2,24 @@ import asyncio
 import csv
 import io
 import json
+import tracemalloc
+from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, insert, text, update
 from tests.unit.admin.api import ALICE, LATER_MS, Api, charged, rich, usage_row
 
+from filature.admin.checking import _check_stored
 from filature.ledger.accounts import worker_account
+from filature.ledger.outcomes import Outcome
 from filature.store.batch import Batch
+from filature.store.schema import ledger_accounts, transfers
 from filature.units import HoldId, Nano
+
+
+def _add(rows: list[dict[str, Any]], connection: Connection) -> None:
+    connection.execute(insert(transfers), rows)
 
 
 class TestCheck:
@@ -49,6 +59,40 @@ class TestCheck:
         report = await api.ask("GET", "/ledger/check")
         assert not report["ok"]
         assert subject in [each["subject"] for each in report["violations"]]
+
+    async def test_a_large_ledger_is_not_held_in_memory(self, api: Api) -> None:
+        """A million transfers took 0.6 GB, in the process that serves."""
+        await rich(api, "1")
+        await charged(api, "r", 1000)
+        note = "x" * 1000
+        rows = [
+            {"id": f"t{number}", "kind": "top-up", "debit": "treasury", "credit": ALICE}
+            | {"amount": 1, "at_ms": 1, "fee": 0, "fee_bp": 0, "held": 0, "note": note}
+            for number in range(20_000)
+        ]
+        await api.store.writer.call(partial(_add, rows))
+        for side, account in (("debits", "treasury"), ("credits", ALICE)):
+            moved = {side: text(f"{side} + {len(rows)}")}
+            which = ledger_accounts.c.id == account
+            await api.store.writer.execute(update(ledger_accounts).where(which).values(moved))
+        del rows
+        tracemalloc.start()
+        try:
+            stored = await api.store.reader.read(_check_stored)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (stored.transfers, stored.violations) == (20_002, [])
+        assert most < 10_000_000, "of 20 MB in notes alone"
+
+    async def test_a_hold_that_is_open_and_charged_is_found(self, api: Api) -> None:
+        await rich(api)
+        await charged(api, "r", 1000)
+        assert api.store.ledger.hold(HoldId("r"), ALICE, Nano(5), 0, LATER_MS) is Outcome.DONE
+        report = await api.ask("GET", "/ledger/check")
+        assert [(each["subject"], each["message"]) for each in report["violations"]] == [
+            ("r", "open and charged")
+        ]
 
     async def test_memory_that_is_ahead_of_what_is_stored_is_found(self, api: Api) -> None:
         await rich(api)

@@ -150,6 +150,16 @@ async def test_earnings_and_how_the_account_stands(either: Api) -> None:
     assert later["balance_nano"] == 1150  # that is of now
 
 
+async def test_an_engine_of_the_proxys_own_is_named_by_its_url(api: Api) -> None:
+    await rich(api)
+    await api.ask("POST", "/accounts", {"name": "http://gpu:8000", "kind": "worker"}, 201)
+    path = "/workers/http%3A%2F%2Fgpu%3A8000"
+    shown = await api.ask("GET", f"{path}/earnings")
+    assert (shown["worker"], shown["balance_nano"]) == ("http://gpu:8000", 0)
+    error = await api.refused("POST", f"{path}/disable", status=404)
+    assert error["message"] == "There is no worker 'http://gpu:8000'."
+
+
 async def test_earnings_as_csv(api: Api) -> None:
     await rich(api)
     await charged(api, "r1", 1000, 1000, model="=silk,é")

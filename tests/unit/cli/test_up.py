@@ -1,11 +1,16 @@
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 from typer.testing import CliRunner, Result
 
+import filature
 from filature import __version__
 from filature.cli.announce import curl
 from filature.cli.main import app
@@ -27,6 +32,14 @@ def test_help_of_each_command(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.stdout
+
+
+def test_a_name_that_the_locale_has_not_is_shown_all_the_same(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "FILATURE_DATA_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = str(Path(filature.__file__).parents[1])
+    command = [sys.executable, "-m", "filature.cli.main", "price", "alias", "模型", "silk"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, rb"\u6a21\u578b is silk." + b"\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import pytest
+
 from filature.store.database import Database
 
 
@@ -18,3 +20,10 @@ def test_both_sides_of_a_connection_that_the_network_lost_see_that_it_is_over(
         assert {row.name: int(row.reset_val) for row in settings} == wanted
     database.close()
     assert {name: int(ours[name.replace("tcp_keep", "keep")]) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@h/d", "postgresql://u@h/d?password=secret"])
+def test_no_message_has_the_password(url: str) -> None:
+    database = Database(url)
+    assert database.name == "postgresql+psycopg://u:***@h/d"
+    assert database.url.password == "secret"
