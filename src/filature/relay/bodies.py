@@ -1,12 +1,51 @@
-"""The bodies of all requests of a process that are being read or answered: how many bytes they are, and may be."""
+"""Requests' bodies: one while it is read, and how many bytes those of all that are read or answered may be."""
 
 from collections.abc import Callable
 from typing import Final
 
-from filature.errors import Unavailable
+from filature.errors import RequestTooLarge, Unavailable
+from filature.relay.http1 import ChunkedDecoder, RequestHead
 
 SMALL_BYTES: Final = 16 * 1024
 """A body up to this is taken however much others hold; in one piece with its head it is not counted."""
+
+
+class Incoming:
+    """A request whose body is being read, of at most ``bytes_max``, until ``deadline``."""
+
+    __slots__ = ("_decoder", "_pieces", "bytes_max", "deadline", "ended", "head", "size")
+
+    def __init__(self, head: RequestHead, bytes_max: int, deadline: float) -> None:
+        self.head = head
+        self.bytes_max = bytes_max
+        self.deadline = deadline
+        self.ended = False
+        self.size = 0
+        """Of what has come, in bytes; more than ``bytes_max`` is for whoever feeds it to refuse."""
+        self._decoder = ChunkedDecoder() if head.chunked else None
+        self._pieces: list[bytes] = []
+
+    def feed(self, data: bytes) -> bytes:
+        """What is behind the body in ``data``. Raises ProtocolError on bad framing."""
+        decoder = self._decoder
+        if decoder is not None:
+            piece = decoder.feed(data)
+            rest, self.ended = decoder.rest, decoder.done
+        else:
+            left = self.head.content_length - self.size
+            piece, rest = data[:left], data[left:]
+            self.ended = len(piece) == left
+        self.size += len(piece)
+        self._pieces.append(piece)
+        return rest
+
+    def whole(self) -> bytes:
+        return b"".join(self._pieces)
+
+
+def too_large(bytes_max: int) -> RequestTooLarge:
+    """What is said to the client of a body that is, or says that it is."""
+    return RequestTooLarge(f"the body is above {bytes_max} bytes")
 
 
 class Bodies:

@@ -13,18 +13,11 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final, Protocol, cast
 
-from filature.errors import (
-    FilatureError,
-    HeadTooLarge,
-    InvalidRequest,
-    RequestTimeout,
-    RequestTooLarge,
-)
-from filature.relay.bodies import SMALL_BYTES, Bodies
+from filature.errors import FilatureError, HeadTooLarge, InvalidRequest, RequestTimeout
+from filature.relay.bodies import SMALL_BYTES, Bodies, Incoming, too_large
 from filature.relay.clock import CoarseClock
 from filature.relay.http1 import (
     HEAD_BYTES_MAX,
-    ChunkedDecoder,
     HeadCache,
     ProtocolError,
     RequestHead,
@@ -148,14 +141,10 @@ class DownstreamConnection:
     """
 
     __slots__ = (
-        "_body",
         "_body_bytes",
-        "_body_deadline",
-        "_body_left",
         "_buffer",
-        "_decoder",
-        "_head",
         "_heard",
+        "_incoming",
         "_lingering",
         "_plane",
         "_reading",
@@ -178,12 +167,8 @@ class DownstreamConnection:
         self.deadline = NEVER
         self.writing_paused = False
         self._buffer = b""  # bytes of the next head, or of pipelined requests
-        self._head: RequestHead | None = None  # of the request whose body is being read
-        self._body: list[bytes] = []
-        self._body_left = 0
+        self._incoming: Incoming | None = None  # the request whose body is being read
         self._body_bytes = 0  # of the present request, among those of ``plane.bodies``
-        self._body_deadline = NEVER
-        self._decoder: ChunkedDecoder | None = None
         self._heard = False  # it asked for something that there is
         self._reading = False  # inside _read: guards against recursion by pipelining
         self._reading_paused = False
@@ -244,7 +229,7 @@ class DownstreamConnection:
     @property
     def awaits_body(self) -> bool:
         """Whether a request is being read, and nothing is answered."""
-        return self._head is not None and not self.transport.is_closing()
+        return self._incoming is not None and not self.transport.is_closing()
 
     @property
     def closes(self) -> bool:
@@ -303,7 +288,7 @@ class DownstreamConnection:
         return self.transport
 
     def close_if_idle(self) -> None:
-        if not self.busy and self._head is None and not self._buffer.strip(b"\r\n"):
+        if not self.busy and self._incoming is None and not self._buffer.strip(b"\r\n"):
             self._shut()
 
     def end(self) -> None:
@@ -329,8 +314,9 @@ class DownstreamConnection:
                 self.transport.abort()  # the client left the end of its answer lying
         elif self._lingering:
             self._shut()
-        elif self._head is not None or self._buffer.strip(b"\r\n"):
-            self._refuse(self._head, RequestTimeout())
+        elif self._incoming is not None or self._buffer.strip(b"\r\n"):
+            head = None if self._incoming is None else self._incoming.head
+            self._refuse(head, RequestTimeout())
         elif not self.busy:
             self._shut()
 
@@ -343,7 +329,10 @@ class DownstreamConnection:
             while data and not (self.busy or self._lingering or self.writing_paused):
                 if self.transport.is_closing():
                     return
-                data = self._read_head(data) if self._head is None else self._read_body(data)
+                incoming = self._incoming
+                data = (
+                    self._read_head(data) if incoming is None else self._read_body(incoming, data)
+                )
             if data and not self._lingering:
                 self._buffer = data + self._buffer
         except ProtocolError as error:
@@ -374,8 +363,9 @@ class DownstreamConnection:
         end += 4
         head = self._plane.heads.parse(data[:end])
         refusal = self._plane.service.check(head)
-        if refusal is None and head.content_length > self._body_bytes_max(head):
-            refusal = self._too_large(head)
+        bytes_max = min(self.limits.body_bytes_max, head.body_bytes_max)
+        if refusal is None and head.content_length > bytes_max:
+            refusal = too_large(bytes_max)
         if refusal is not None:
             self._refuse(head, refusal, has_body=head.chunked or head.content_length > 0)
             return data[end:] if not self._lingering else b""
@@ -391,11 +381,9 @@ class DownstreamConnection:
                 return rest
             self._serve(head, data[end : end + length])
             return rest
-        self._head = head
-        self._body_left = length
-        self._decoder = ChunkedDecoder() if head.chunked else None
-        self._body_deadline = self._plane.clock.now + self.limits.body_s
-        self._await_body()
+        deadline = self._plane.clock.now + self.limits.body_s
+        self._incoming = incoming = Incoming(head, bytes_max, deadline)
+        self._await_body(incoming)
         self._plane.on_body(self)
         if head.expect_continue and len(data) == end:
             self.write(CONTINUE)
@@ -406,39 +394,30 @@ class DownstreamConnection:
         if self.writing_paused:
             self.took_something()
             self.deadline = self._plane.clock.now + self.limits.client_stall_s
-        elif self._head is not None:
-            self._await_body()
+        elif self._incoming is not None:
+            self._await_body(self._incoming)
         else:
             self.deadline = self._plane.clock.now + self.limits.idle_s
 
-    def _await_body(self) -> None:
+    def _await_body(self, incoming: Incoming) -> None:
         next_byte = self._plane.clock.now + self.limits.body_idle_s
-        self.deadline = min(self._body_deadline, next_byte)
+        self.deadline = min(incoming.deadline, next_byte)
 
-    def _read_body(self, data: bytes) -> bytes:
-        head = cast(RequestHead, self._head)
-        decoder = self._decoder
-        if decoder is not None:
-            piece = decoder.feed(data)
-            rest, ended = decoder.rest, decoder.done
-            self._body_left += len(piece)  # counts up: the length is not known
-            if self._body_left > self._body_bytes_max(head):
-                self._refuse(head, self._too_large(head))
-                return b""
-        else:
-            piece, rest = data[: self._body_left], data[self._body_left :]
-            self._body_left -= len(piece)
-            ended = self._body_left == 0
-        if not self._has_room(len(piece)):
+    def _read_body(self, incoming: Incoming, data: bytes) -> bytes:
+        before = incoming.size
+        rest = incoming.feed(data)
+        head, ended = incoming.head, incoming.ended
+        if incoming.size > incoming.bytes_max:
+            self._refuse(head, too_large(incoming.bytes_max))
+            return b""
+        if not self._has_room(incoming.size - before):
             self._refuse(head, self._plane.bodies.refusal(), has_body=not ended)
             return rest if ended else b""
-        self._body.append(piece)
         if not ended:
-            self._await_body()
+            self._await_body(incoming)
             return b""
-        body = b"".join(self._body)
-        self._forget_request()
-        self._serve(head, body)
+        self._incoming = None
+        self._serve(head, incoming.whole())
         return rest
 
     def _has_room(self, size: int) -> bool:
@@ -451,27 +430,16 @@ class DownstreamConnection:
             self._plane.bodies.release(self._body_bytes)
             self._body_bytes = 0
 
-    def _forget_request(self) -> None:
-        self._head = None
-        self._decoder = None
-        self._body = []
-
     def _serve(self, head: RequestHead, body: bytes) -> None:
         self.busy = True
         self.deadline = NEVER
         self._plane.service.serve(self, head, body)
 
-    def _body_bytes_max(self, head: RequestHead) -> int:
-        return min(self.limits.body_bytes_max, head.body_bytes_max)
-
-    def _too_large(self, head: RequestHead) -> RequestTooLarge:
-        return RequestTooLarge(f"the body is above {self._body_bytes_max(head)} bytes")
-
     def _refuse(
         self, head: RequestHead | None, error: FilatureError, *, has_body: bool = True
     ) -> None:
         """Answer with an error; where the request's end is not known or not read, close."""
-        self._forget_request()
+        self._incoming = None
         self._release_body()
         self._buffer = b""
         self.busy = True
