@@ -106,12 +106,15 @@ def test_a_client_sees_what_it_asked_for(
     after = [parsed(event[1]) for event in decode(out)]
     shown = expected(before, wants_chunk=wants_chunk, wants_every=wants_every)
     end = end_of(shown)
-    told = [each for each in shown[:end] if is_record(each) and not each.get("choices")]
     ends = answer.verdict(True).completed
-    if ends and wants_chunk and not told:
+    told = [each for each in after[:end] if is_record(each) and not each.get("choices")]
+    if ends and wants_chunk and len(after) > len(shown):
         own = after.pop(end)
         assert own["choices"] == []
         assert set(COST_KEYS) <= set(own["usage"])
+        told.append(own)
+    if ends and wants_chunk and answer.cost and not shown[end + 1 :]:
+        assert told[-1]["usage"]["total_cost"] == answer.cost.total
     assert [without_cost(each) for each in after] == [without_cost(each) for each in shown]
     for each in after:
         if is_record(each):

@@ -44,7 +44,6 @@ class EventWriter:
     """Bytes of an event stream in, what may be handed out returned."""
 
     __slots__ = (
-        "_cost_shown",
         "_debug",
         "_dialect",
         "_finish_at",
@@ -55,6 +54,7 @@ class EventWriter:
         "_model_names",
         "_observer",
         "_policy",
+        "_shown",
         "_splitter",
         "_stripping",
         "has_last_id",
@@ -84,7 +84,7 @@ class EventWriter:
         self._finish_at = -1  # which held block is a finish event that may get more members
         self._last_ended_cr = False
         self._last_dropped = False
-        self._cost_shown = False
+        self._shown: Usage | None = None  # by the last chunk that has nothing but usage
         self.has_last_id = False
         """Events have ids. Then httpx-sse and openai's SDK take each blank line for an event, also that behind a
         comment."""
@@ -133,7 +133,8 @@ class EventWriter:
         if clean and ends:
             self.holding = False
             self._flush(out)
-            self._show_usage(out)
+            if not observer.end_mark_seen:
+                self._show_usage(out)
         if self.holding:
             return b""  # nothing was handed out: the caller may try again
         self._flush(out)
@@ -211,11 +212,13 @@ class EventWriter:
             self.template = learn(block, written, sighting.leaf, framing, stripped=stripped)
 
     def _done(self, block: bytes, out: list[bytes]) -> None:
+        is_first = not self._observer.end_mark_seen
         end_mark = self._observer.done()
         if end_mark:
             self.holding = False
             self._flush(out)
-            self._show_usage(out)
+            if is_first:
+                self._show_usage(out)
         self._leave(block, Sighting(end_mark=end_mark), out)
 
     # What leaves and what waits --------------------------------------------------------------
@@ -306,7 +309,7 @@ class EventWriter:
                     estimated = False  # the counts say so
                 text = with_cost(text, path, told, cost, estimated=estimated)
         if sighting.usage is not None and sighting.choices == 0:
-            self._cost_shown = True
+            self._shown = self._observer.usage()
         if self._debug is not None and sighting.final and sighting.choices == 0:
             text = with_debug(text, sighting.usage_path, self._debug())
         if self._model_names is not None:
@@ -323,12 +326,14 @@ class EventWriter:
         return text
 
     def _show_usage(self, out: list[bytes]) -> None:
-        """Before the end of a stripped stream: the usage, as a chunk or as a comment."""
-        if not self._stripping or self._cost_shown or self._observer.error is not None:
+        """Before the end of a stripped stream: the usage, as a chunk or as a comment, if the engine's last chunk
+        did not tell it."""
+        if not self._stripping or self._observer.error is not None:
             return
-        self._cost_shown = True
         policy = self._policy
         usage = self._observer.usage()
+        if usage == self._shown:
+            return
         cost = None if policy.tariff is None else cost_of(usage, policy.tariff)
         shown = b'"usage":' + self._usage_object(usage, cost)
         if self._debug is not None:

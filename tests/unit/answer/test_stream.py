@@ -9,6 +9,7 @@ from tests.unit.answer.build import (
     FORWARDED,
     HEAD,
     HELD,
+    STRIPPED,
     USAGE,
     chunk,
     event,
@@ -217,6 +218,24 @@ class TestUsageThatWasAskedFor:
         assert shown["choices"] == []
         assert shown["usage"]["total_cost"] == 26
         assert done == "[DONE]"
+
+    def test_a_usage_chunk_that_content_followed_is_not_the_last_word(self) -> None:
+        answer = postprocessor(ASKED)
+        early = usage_chunk({"prompt_tokens": 14, "completion_tokens": 1})
+        out = answer.feed(chunk("a") + early + chunk("b" * 40, finish="stop") + DONE)
+        _, first, _, last, _ = payloads(out)
+        assert first["usage"]["completion_tokens"] == 1
+        assert last["choices"] == []
+        assert last["usage"]["completion_tokens"] == answer.usage.completion == 11
+        assert last["usage"]["total_cost"] == 14 + 22
+        assert answer.finish(True) == b""
+
+    @pytest.mark.parametrize("policy", [ASKED, STRIPPED])
+    def test_it_is_told_once_however_often_the_end_is(self, policy: AnswerPolicy) -> None:
+        answer = postprocessor(policy)
+        out = answer.feed(chunk("a", finish="stop") + DONE + DONE) + answer.finish(True)
+        assert out.count(b"total_tokens") == 1
+        assert out.endswith(DONE + DONE)
 
     def test_without_an_end_mark_it_comes_when_the_answer_ends(self) -> None:
         answer = postprocessor(ASKED)
