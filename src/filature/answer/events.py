@@ -266,7 +266,8 @@ class EventWriter:
                 payload = parse_json(event.data)
                 if type(payload) is dict:
                     new = with_extra_members(event.data, payload, data, said)
-                    self._held[self._finish_at] = replace_data(block, event, new)
+                    if new != event.data:
+                        self._held[self._finish_at] = replace_data(block, event, new)
         self._finish_at = -1
         if not self.holding:
             self._flush(out)

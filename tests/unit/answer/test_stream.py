@@ -119,6 +119,12 @@ class TestUsageThatNobodyAskedFor:
         assert answer.feed(b": ping\n\n") == b""
         assert answer.feed(DONE).startswith(chunk(finish="stop") + b": ping\n\n: filature ")
 
+    def test_a_finish_event_that_gets_none_stays_as_it_came(self) -> None:
+        answer = postprocessor()
+        finish = b"data\n: x\n" + chunk(finish="stop")
+        out = answer.feed(chunk("a") + finish + usage_chunk() + DONE)
+        assert out.startswith(chunk("a") + finish + b": filature ")
+
     def test_with_several_choices_each_finish_event_gets_its_own(self) -> None:
         answer = postprocessor(n=2)
         stream = [
