@@ -94,6 +94,17 @@ async def test_what_was_kept_of_a_stream_that_ends_unfinished_goes_before_the_er
         assert (await c.only_usage())["outcome"] == "engine_failed_midstream"
 
 
+@pytest.mark.parametrize("events", [(), (delta("b", finish="stop"), DONE)])
+async def test_what_came_with_bad_framing_is_not_lost(events: tuple[bytes, ...]) -> None:
+    """As where it was read before that; behind the end mark it costs the connection only."""
+    async with chain(says(b"".join([*sent(delta("a"), *events), b"nonsense\r\n"]))) as c:
+        answer = await c.ask(post(STREAM))
+        assert answer.events[0] == delta("a")
+        outcome = "completed" if events else "engine_failed_midstream"
+        assert (await c.only_usage())["outcome"] == outcome
+        assert answer.body.endswith(DONE) == bool(events)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_failure_in_the_stream_is_an_error_event_and_a_proper_end(fault: str) -> None:
     puppet = Puppet()

@@ -76,12 +76,14 @@ _CROSSING: Final = (b"accept", b"traceparent")
 class ProtocolError(Exception):
     """The peer's bytes are not a message that can be read in one way only.
 
-    ``status`` is the one that a server answers with.
+    ``status`` is the one that a server answers with; ``payload`` what of a body stood before them, and
+    was not handed out yet.
     """
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+        self.payload = b""
 
 
 class RequestHead:
@@ -358,6 +360,15 @@ class ChunkedDecoder:
     def feed(self, data: bytes) -> bytes:
         """The payload in ``data``. Raises ProtocolError on bad framing."""
         pieces: list[bytes] = []
+        try:
+            self._read(data, pieces)
+        except ProtocolError as error:
+            error.payload = b"".join(pieces)
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read(self, data: bytes, pieces: list[bytes]) -> None:
+        """Append the payload in ``data``. Raises ProtocolError."""
         plain = self.at_boundary
         position = self._take_plain_chunks(data, pieces) if plain else 0
         while position < len(data) and not self.done:
@@ -380,7 +391,6 @@ class ChunkedDecoder:
         self.at_boundary = self._state is _SIZE and not self._line
         self.whole = plain and self.at_boundary
         self.rest = data[position:]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _take_plain_chunks(self, data: bytes, pieces: list[bytes]) -> int:
         """Append the payloads of the whole, plainly framed chunks that ``data`` begins with, and tell

@@ -221,7 +221,10 @@ class UpstreamConnection:
             else:
                 self._on_head_bytes(data)
         except ProtocolError as error:
-            self._lose(f"malformed answer: {error}")
+            if error.payload:
+                caller.on_payload(error.payload, None)
+            if self._caller is caller:
+                self._lose(f"malformed answer: {error}")
 
     def eof_received(self) -> bool | None:
         if self._head is not None and self._decoder is None and self._left is None:
