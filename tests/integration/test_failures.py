@@ -22,6 +22,7 @@ from tests.integration.messages import (
     cost,
     delta,
     event,
+    get,
     json_answer,
     post,
     stream_answer,
@@ -346,8 +347,15 @@ async def test_an_error_in_a_whole_answer_of_status_200() -> None:
     assert answer.json["error"]["message"] == "dead"
 
 
-@pytest.mark.parametrize("document", [completion("lost"), {"error": {"message": "dead"}}])
-async def test_a_document_in_an_event_stream_that_has_begun(document: Any) -> None:
+ERROR = {"error": {"message": "dead"}}
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [[completion("lost")], [ERROR], [completion("lost"), ERROR]],
+    ids=["answer", "error", "both"],
+)
+async def test_a_document_in_an_event_stream_that_has_begun(documents: list[Any]) -> None:
     """The client reads events already: it would take a document for nothing, and its end for a proper one."""
     puppet = Puppet()
     async with chain(puppet, hold_s=0.05, ping_s=0.05) as c:
@@ -356,7 +364,7 @@ async def test_a_document_in_an_event_stream_that_has_begun(document: Any) -> No
         call = await puppet.call()
         call.send(STREAM_HEAD)
         await client.head()
-        call.end(chunked(json.dumps(document).encode()), LAST_CHUNK)
+        call.end(chunked(b"".join(json.dumps(each).encode() for each in documents)), LAST_CHUNK)
         body = b""
         while chunk := await client.chunk():
             body += chunk
@@ -364,5 +372,7 @@ async def test_a_document_in_an_event_stream_that_has_begun(document: Any) -> No
         last = body.removesuffix(b"\n\n").rpartition(b"\n\n")[2]
         assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "engine_failed"
         record = await c.only_usage()
+        client.send(get("/v1/models"))
+        assert (await client.answer()).status == 200, "nothing stood behind the end"
     assert record["outcome"] == "engine_failed", "no content was seen"
     assert record["usage"]["total_cost"] == 0

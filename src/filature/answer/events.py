@@ -216,12 +216,12 @@ class EventWriter:
             self.template = learn(block, written, sighting.leaf, framing, stripped=stripped)
 
     def _done(self, block: bytes, out: list[bytes]) -> None:
-        ended = self._observer.end_mark_seen
+        is_first = not self._observer.end_mark_seen
         end_mark = self._observer.done()
         if end_mark:
             self.holding = False
             self._flush(out)
-            if not ended:
+            if is_first:
                 self._show_usage(out)
         self._leave(block, Sighting(end_mark=end_mark), out)
 

@@ -240,7 +240,7 @@ class Exchange(ClientSide):
     def _on_last_word(self, answer: AnswerPostprocessor, out: bytes) -> None:
         """An error frame, or the end mark: that waits for the end of the engine's message and the commit."""
         if answer.error is not None:
-            if out and not answer.end_mark_seen:  # the mark would be among it
+            if out and not (answer.end_mark_seen or self._is_misplaced):  # no end, no document
                 self._on_output(answer, out)
             self._on_error_frame(answer.error)
             return

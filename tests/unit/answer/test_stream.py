@@ -9,6 +9,7 @@ from tests.unit.answer.build import (
     FORWARDED,
     HEAD,
     HELD,
+    STRIPPED,
     USAGE,
     chunk,
     event,
@@ -234,6 +235,13 @@ class TestUsageThatWasAskedFor:
         assert last["usage"]["completion_tokens"] == answer.usage.completion == 11
         assert last["usage"]["total_cost"] == 14 + 22
         assert answer.finish(True) == b""
+
+    @pytest.mark.parametrize("policy", [ASKED, STRIPPED])
+    def test_it_is_told_once_however_often_the_end_is(self, policy: AnswerPolicy) -> None:
+        answer = postprocessor(policy)
+        out = answer.feed(chunk("a", finish="stop") + DONE + DONE) + answer.finish(True)
+        assert out.count(b"total_tokens") == 1
+        assert out.endswith(DONE + DONE)
 
     def test_without_an_end_mark_it_comes_when_the_answer_ends(self) -> None:
         answer = postprocessor(ASKED)
