@@ -8,15 +8,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 
 from filature.admin.amounts import credits_of, needed_amount
+from filature.admin.ledger_models import AccountAsked, AccountShown, MovementAsked, MovementShown
 from filature.admin.marks import check_payable
-from filature.admin.models import (
-    AccountAsked,
-    AccountShown,
-    Listed,
-    MovementAsked,
-    MovementShown,
-    Result,
-)
+from filature.admin.models import Listed, Result
 from filature.errors import Conflict, InvalidRequest, NotFound
 from filature.ledger.accounts import (
     HOUSE_ACCOUNTS,

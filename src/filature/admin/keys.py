@@ -6,7 +6,8 @@ from fastapi import APIRouter
 
 from filature.admin.accounts import find_account
 from filature.admin.amounts import amount_of
-from filature.admin.models import KeyAsked, KeyShown, Listed, NewKeyShown
+from filature.admin.key_models import KeyAsked, KeyShown, NewKeyShown
+from filature.admin.models import Listed
 from filature.errors import InvalidRequest
 from filature.ledger.accounts import AccountKind
 from filature.store.keys import KeyLimits

@@ -13,17 +13,15 @@ from sqlalchemy import Connection, func, select
 from filature.admin.accounts import account_id, find_account, run_command, transfer_id
 from filature.admin.amounts import needed_amount
 from filature.admin.checking import check_store
-from filature.admin.models import (
+from filature.admin.ledger_models import (
     BalanceLine,
     BalanceShown,
     CheckShown,
-    IdInPath,
-    Listed,
     MovementAsked,
-    Storable,
     TransferShown,
     ViolationShown,
 )
+from filature.admin.models import IdInPath, Listed, Storable
 from filature.errors import NotFound
 from filature.ledger.commands import Correct
 from filature.ledger.trial_balance import trial_balance

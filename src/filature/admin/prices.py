@@ -6,19 +6,17 @@ from fastapi import APIRouter
 from sqlalchemy import Connection, select
 
 from filature.admin.amounts import amount_of, needed_amount
-from filature.admin.models import (
+from filature.admin.models import Listed, NameInPath, Removed
+from filature.admin.price_models import (
     AliasAsked,
     AliasShown,
     CoefficientAsked,
     CoefficientShown,
     ImportAsked,
     ImportShown,
-    Listed,
     NamedAliasAsked,
-    NameInPath,
     PriceAsked,
     PriceShown,
-    Removed,
 )
 from filature.admin.workers import Registry
 from filature.errors import FilatureError, InvalidRequest, NotFound

@@ -1,14 +1,15 @@
 """Usage records over HTTP: one, the latest, and their sums. They are those that clients see, of all accounts."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
 
 from filature.admin.accounts import find_account
 from filature.admin.amounts import credits_of
-from filature.admin.models import Listed, OneLineAsked, Storable, UsageSum
+from filature.admin.models import Listed, OneLineAsked, Storable
 from filature.errors import NotFound
 from filature.store.store import Store
 from filature.store.usage import LIST_MAX, Group
@@ -29,6 +30,16 @@ _RECORDS: Final[dict[int | str, dict[str, Any]]] = {
         "content": {"application/json": {"schema": {"type": "object"}}},
     }
 }
+
+
+class UsageSum(BaseModel):
+    """Requests and what they cost."""
+
+    object: Literal["usage_sum"] = "usage_sum"
+    name: str
+    requests: int
+    cost: str
+    cost_nano: int
 
 
 class Usage:

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from filature.admin.models import Listed, NewWorkerTokenShown, WorkerTokenAsked, WorkerTokenShown
+from filature.admin.key_models import NewWorkerTokenShown, WorkerTokenAsked, WorkerTokenShown
+from filature.admin.models import Listed
 from filature.store.store import Store
 
 
