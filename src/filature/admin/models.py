@@ -1,4 +1,4 @@
-"""What all JSON of the admin API is made of. That of each kind of thing is in ``…_models.py``; none decides anything."""
+"""What all JSON of the admin API is made of; that of each kind of thing is in `…_models.py`. None decides anything."""
 
 from typing import Annotated, Final, Generic, Literal, TypeVar
 
