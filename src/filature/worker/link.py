@@ -75,12 +75,15 @@ class ProxyLink:
         self._header_lines = "".join(f"{line}\r\n" for line in lines)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Join, and stay so; until cancelled."""
         await asyncio.gather(
             lasting(f"the control of {self.url}", self._keep_joined),
             lasting(f"the dialling of {self.url}", self._keep_ready),
-            lasting(f"the reporting to {self.url}", self._deliver_now_and_again),
         )
+
+    async def report(self) -> None:
+        """Deliver what waits, whether joined or not; until cancelled."""
+        await lasting(f"the reporting to {self.url}", self._deliver_now_and_again)
 
     async def close(self) -> None:
         await self.tunnels.close()
