@@ -52,3 +52,12 @@ async def test_which_models_are_not_taken_also_of_those_that_came_later(
             await link.tell()
         await said(caplog, "does not take 1 models")
         assert caplog.text.count("have no price there: 'new'") == 1
+
+
+async def test_that_a_gateway_takes_the_upgrade_out(caplog: pytest.LogCaptureFixture) -> None:
+    async with network() as net:
+        worker = await net.join("gpu", RawEngine(says(HI)))
+        (link,) = worker.links
+        link.tunnels._request = link.tunnels._request.replace(b"upgrade: filature", b"x: filature")
+        await link.tunnels._dial()
+        await said(caplog, "the proxy answered 400; does a gateway before it pass Upgrade on?")
