@@ -81,3 +81,17 @@ async def test_a_worker_leaves_it_to_the_proxy_how_slow_a_client_may_be() -> Non
             told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             assert told == user_timeout_ms
         assert link.tunnels.downstream.limits.client_stall_s >= worker.settings.request_s
+
+
+async def test_reports_of_an_earlier_process_do_not_wait_for_an_engine() -> None:
+    """It may not come back, and tickets end."""
+    report = dict.fromkeys(("prompt", "cached", "completion", "reasoning"), 1)
+    told = json.dumps(report | {"id": "req_1", "ticket": "forged", "outcome": "completed"})
+    async with network() as net:
+        nowhere = ["http://127.0.0.1:9"]
+        worker = await net.join("gpu", wait=False, engines=nowhere)
+        worker.outbox.add(worker.settings.proxies[0], told)
+        async with asyncio.timeout(WAIT_S):
+            while len(worker.outbox):
+                await asyncio.sleep(0.01)
+        assert not worker.links[0].joined

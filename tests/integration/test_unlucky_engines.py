@@ -9,6 +9,7 @@ from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
 from tests.integration.messages import CHAT, completion, json_answer, post
 
 from filature.relay import discovery
+from filature.relay.fetch import FetchError
 from filature.relay.http1 import ResponseHead
 from filature.relay.upstream import UpstreamConnection
 
@@ -24,12 +25,12 @@ async def test_an_engine_that_comes_back_with_another_context() -> None:
         model = engine.models["m"]
         model.bytes_per_token = 3.0
         raw.context_length = 1024
-        assert await discovery._look(engine)
+        await discovery._look(engine)
         assert engine.models["m"].context_length == 1024
         assert len(raw.probes) == 3, "what it can do is asked again only where it was away"
 
         engine.reachable, raw.continuous = False, True
-        assert await discovery._look(engine)
+        await discovery._look(engine)
         assert engine.models["m"].abilities.continuous_usage
         assert engine.models["m"].bytes_per_token == 3.0
         assert (await c.ask(post(CHAT))).status == 200
@@ -47,7 +48,7 @@ async def test_an_engine_that_is_back_and_too_busy_to_be_probed_keeps_what_is_kn
             call = await puppet.call()
             assert engine.reachable, "it need not be probed to be ready"
             call.end(json_answer({}, "503 Busy"))
-            assert await looking
+            await looking
         assert engine.models["m"].abilities.continuous_usage
 
 
@@ -114,13 +115,24 @@ async def test_an_engine_that_names_no_models_for_once_keeps_those_that_are_know
     async with chain(RawEngine(says(HI))) as c:
         (engine,) = c.proxy.engines.engines
         with patch.object(discovery, "fetch", AsyncMock(return_value=answer)):
-            assert await discovery._look(engine)
+            await discovery._look(engine)
         assert (await c.ask(post(CHAT))).status == 200
 
 
-@pytest.mark.parametrize("answer", [(404, b""), (200, b"<html>")])
-async def test_an_engine_that_never_names_its_models_is_complained_of_once(
-    answer: tuple[int, bytes], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((404, b""), "it answers 404 on /v1/models and names none: name its models by hand"),
+        ((200, b"<html>"), "it answers 200 on /v1/models and names none: name its models by hand"),
+        (
+            (401, b""),
+            "it answers 401 on /v1/models and names none: give its key (--engine-key), or",
+        ),
+        (FetchError("cannot connect: refused"), "cannot connect: refused"),
+    ],
+)
+async def test_an_engine_that_cannot_be_used_is_complained_of_once(
+    answer: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = AsyncMock(side_effect=[answer, answer, answer, asyncio.CancelledError])
     async with chain(RawEngine(says(HI))) as c:
@@ -133,6 +145,6 @@ async def test_an_engine_that_never_names_its_models_is_complained_of_once(
             pytest.raises(asyncio.CancelledError),
         ):
             await discovery.watch(engine)
-    told = [record.message for record in caplog.records if "by hand" in record.message]
+    told = [each.message for each in caplog.records if each.levelname == "WARNING"]
     assert len(told) == 1
-    assert f"answers {answer[0]} on /v1/models" in told[0]
+    assert told[0].startswith(f"engine {engine.name}: {said}")

@@ -68,9 +68,13 @@ class Control:
 
     def _token(self, head: RequestHead) -> WorkerToken:
         scheme, _, secret = head.headers.get(b"authorization", b"").partition(b" ")
-        token = self._tokens.find(secret.strip()) if scheme.lower() == b"bearer" else None
-        if token is None:
+        if scheme.lower() != b"bearer":
             raise AuthenticationFailed("A worker's token is needed.", code="invalid_worker_token")
+        token = self._tokens.find(secret.strip())
+        if token is None:
+            raise AuthenticationFailed(
+                "This is no worker's token of this proxy.", code="invalid_worker_token"
+            )
         _check(token)
         return token
 

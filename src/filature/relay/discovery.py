@@ -24,50 +24,45 @@ CREATED_MAX: Final = 2**53
 log = logging.getLogger(__name__)
 
 
-class _Untold(Exception):
-    """An engine of which no model is known answered with ``status``, and told none."""
+_NO_KEY: Final = (401, 403)
+"""Statuses that a key would change."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+
+class _Unusable(Exception):
+    """Nothing can be asked of an engine now; the message says why."""
 
 
 async def watch(engine: Engine) -> None:
     """Keep ``engine.models`` and ``engine.reachable`` true, until cancelled."""
-    untold = 0  # what it answered last, where it told no models
+    said = ""  # why it could not be used, where it cannot
     while True:
         was_reachable = engine.reachable
         try:
-            engine.reachable, untold = await _look(engine), 0
-        except _Untold as answer:
+            await _look(engine)
+            engine.reachable, said = True, ""
+        except _Unusable as reason:
             engine.reachable = False
-            if answer.status != untold:
-                log.warning(
-                    "engine %s answers %d on /v1/models and names none: name its models by hand "
-                    "(--engine %s=alias:upstream-name)",
-                    engine.name,
-                    answer.status,
-                    engine.name,
-                )
-            untold = answer.status
-        if engine.reachable != was_reachable:
-            verb = "answers" if engine.reachable else "does not answer"
-            log.info("engine %s %s, models: %s", engine.name, verb, ", ".join(engine.models))
+            if str(reason) != said:
+                said = str(reason)
+                log.warning("engine %s: %s; it is asked again and again", engine.name, said)
+        if engine.reachable and not was_reachable:
+            names = ", ".join(engine.models) or "none"
+            log.info("engine %s answers, models: %s", engine.name, names)
         await asyncio.sleep(REFRESH_S if engine.reachable else RETRY_S)
 
 
-async def _look(engine: Engine) -> bool:
-    """Ask for the models once, and probe those that are new; whether the engine answered. Raises _Untold."""
+async def _look(engine: Engine) -> None:
+    """Ask for the models once, and probe those that are new. Raises _Unusable."""
     try:
         status, body = await fetch(engine.pool, engine.get("/v1/models"), timeout_s=FETCH_S)
-    except FetchError:
-        return False
+    except FetchError as error:
+        raise _Unusable(error.with_ca("--engine-ca")) from None
     told = _told_models(body) if status == 200 else None
     if not engine.address.named_models:
         if told is None:
             if not engine.models:
-                raise _Untold(status)
-            return True
+                raise _Unusable(_names_none(engine, status))
+            return
         known = set(engine.models)
         new = _take_models(engine, told)
         if known and new.keys() <= known:
@@ -81,7 +76,13 @@ async def _look(engine: Engine) -> bool:
         for model in new.values():
             model.abilities = abilities or model.abilities
         engine.models.update(new)
-    return True
+
+
+def _names_none(engine: Engine, status: int) -> str:
+    by_hand = f"name its models by hand (--engine {engine.name}=alias:upstream-name)"
+    if status in _NO_KEY:
+        by_hand = f"give its key (--engine-key), or {by_hand}"
+    return f"it answers {status} on /v1/models and names none: {by_hand}"
 
 
 def _take_models(engine: Engine, told: dict[str, ServedModel]) -> dict[str, ServedModel]:

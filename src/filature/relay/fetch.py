@@ -12,6 +12,11 @@ FETCHED_BYTES_MAX: Final = 8 * 1024 * 1024
 class FetchError(Exception):
     """No answer, or one that is too long."""
 
+    def with_ca(self, option: str) -> str:
+        """What it says; of a certificate that is not known also by which option it is made known."""
+        text = str(self)
+        return f"{text}: see {option}" if "CERTIFICATE_VERIFY_FAILED" in text else text
+
 
 async def fetch(pool: UpstreamPool, request: bytes, *, timeout_s: float) -> tuple[int, bytes]:
     """Status and body. Raises FetchError; never waits longer than ``timeout_s`` seconds."""

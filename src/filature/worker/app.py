@@ -215,6 +215,7 @@ class Worker:
         kept.append(lasting("the outbox", self._flush_outbox))
         kept.append(lasting("the terms", self._follow_terms))
         kept.append(self._join())
+        kept += [link.report() for link in self.links]  # an earlier process may have left some
         self._tasks = [loop.create_task(each) for each in kept]
 
     async def _look_for_others(self) -> None:

@@ -31,6 +31,8 @@ LOOK_S: Final = 0.1
 """Between two looks at whether connections are missing."""
 DELIVER_S: Final = 1.0
 """Between two deliveries of reports, when there are any."""
+NOT_TAKEN_SHOWN: Final = 8
+"""Names of models that a proxy does not take, in the log."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class ProxyLink:
         self._room = room
         self._seen: int | None = None
         self._refused = ""
+        self._not_taken: list[str] = []
         self._delivering = asyncio.Lock()
         address, downstream = tunnels.address, tunnels.downstream
         origin = Origin(address.host, address.port, address.tls)
@@ -72,12 +75,15 @@ class ProxyLink:
         self._header_lines = "".join(f"{line}\r\n" for line in lines)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Join, and stay so; until cancelled."""
         await asyncio.gather(
             lasting(f"the control of {self.url}", self._keep_joined),
             lasting(f"the dialling of {self.url}", self._keep_ready),
-            lasting(f"the reporting to {self.url}", self._deliver_now_and_again),
         )
+
+    async def report(self) -> None:
+        """Deliver what waits, whether joined or not; until cancelled."""
+        await lasting(f"the reporting to {self.url}", self._deliver_now_and_again)
 
     async def close(self) -> None:
         await self.tunnels.close()
@@ -113,8 +119,7 @@ class ProxyLink:
                 self.statements.joined()
             log.info("joined %s as %s", self.url, welcome.worker)
             self.tunnels.dial_now()
-            if welcome.refused_models:
-                log.warning("%s does not take: %s", self.url, ", ".join(welcome.refused_models))
+        self._say_not_taken(welcome.refused_models)
         self.joined = welcome.known
         self.service.name = welcome.worker
         self._seen = welcome.tunnels
@@ -135,7 +140,7 @@ class ProxyLink:
         try:
             status, answer = await self._ask("POST", path, body.encode(), timeout_s)
         except FetchError as error:
-            self._say_refused(str(error))
+            self._say_refused(error.with_ca("--proxy-ca"))
             return None
         if status != 200:
             self._say_refused(f"status {status}: {_message(answer)}")
@@ -160,6 +165,16 @@ class ProxyLink:
         if reason != self._refused:
             log.warning("proxy %s: %s", self.url, reason)
             self._refused = reason
+
+    def _say_not_taken(self, models: list[str]) -> None:
+        if models and models != self._not_taken:
+            log.warning(
+                "proxy %s does not take %d models, which the token is not for or which have no price there: %s",
+                self.url,
+                len(models),
+                ", ".join(repr(name[:64]) for name in models[:NOT_TAKEN_SHOWN]),
+            )
+        self._not_taken = models
 
     # data
 

@@ -21,6 +21,9 @@ BACKOFF_S: Final = 0.25
 """After a dial that failed; doubled with each further one, up to the next, and drawn at random below it."""
 BACKOFF_MAX_S: Final = 15.0
 
+_NO_UPGRADE: Final = 400
+"""What a proxy answers that was not asked to turn the connection round."""
+
 log = logging.getLogger(__name__)
 
 
@@ -163,7 +166,8 @@ class _Handshake(asyncio.Protocol):
             self._fail(f"malformed answer: {error}")
             return
         if status != 101:
-            self._fail(f"the proxy answered {status}")
+            hint = "; does a gateway before it pass Upgrade on?" if status == _NO_UPGRADE else ""
+            self._fail(f"the proxy answered {status}{hint}")
             return
         rest = self._buffer[end:]
         downstream = self._downstream
