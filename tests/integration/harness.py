@@ -72,6 +72,8 @@ class RawEngine:
         self.suffix = suffix
         self.continuous = False
         self.context_length: int | None = None
+        self.parents: dict[str, str] = {}
+        self.silent_models: tuple[str, ...] = ()  # those that do not chat
         self.requests: list[EngineRequest] = []
         self.probes: list[EngineRequest] = []
         self.connections = 0
@@ -103,7 +105,10 @@ class RawEngine:
                     writer.write(json_answer({"data": [self._entry(name) for name in self.models]}))
                 elif self._is_probe(request):
                     self.probes.append(request)
-                    writer.write(stream_answer(self._probe_events()))
+                    if request.json["model"] in self.silent_models:
+                        writer.write(json_answer({"error": "no chat"}, "400 Bad Request"))
+                    else:
+                        writer.write(stream_answer(self._probe_events()))
                 else:
                     self.requests.append(request)
                     watch = asyncio.create_task(self._watch(reader, request))
@@ -120,7 +125,9 @@ class RawEngine:
             self._tasks.discard(task)
 
     def _entry(self, name: str) -> dict[str, Any]:
-        told = {} if self.context_length is None else {"max_model_len": self.context_length}
+        told: dict[str, Any] = {"parent": self.parents.get(name)}
+        if self.context_length is not None and name not in self.parents:
+            told["max_model_len"] = self.context_length
         return {"id": name, **told}
 
     @staticmethod

@@ -52,6 +52,23 @@ async def test_an_engine_that_is_back_and_too_busy_to_be_probed_keeps_what_is_kn
         assert engine.models["m"].abilities.continuous_usage
 
 
+async def test_an_engine_whose_first_model_does_not_chat() -> None:
+    raw = RawEngine(says(HI), models=("embeds", "chats"))
+    raw.silent_models, raw.continuous = ("embeds",), True
+    async with chain(raw) as c:
+        for model in c.proxy.engines.engines[0].models.values():
+            assert model.abilities.include_usage
+            assert model.abilities.continuous_usage
+        assert (await c.ask(post(CHAT | {"model": "chats"}))).status == 200
+
+
+async def test_an_adapter_has_the_context_of_its_model() -> None:
+    raw = RawEngine(says(HI), models=("adapter", "base"))
+    raw.context_length, raw.parents = 4096, {"adapter": "base"}
+    async with chain(raw) as c:
+        assert c.proxy.engines.engines[0].models["adapter"].context_length == 4096
+
+
 @pytest.mark.parametrize("told", [True, False, -1, "8192", 8192.0])
 async def test_a_context_that_is_no_number_of_tokens(told: Any) -> None:
     raw = RawEngine(says(HI))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -15,6 +16,8 @@ PROBE_S: Final = 60.0
 """For the one-token request that shows what an engine puts into a stream."""
 RETRY_S: Final = 1.0
 REFRESH_S: Final = 20.0
+MODELS_PROBED_MAX: Final = 4
+"""Of one engine, until one chats: embedding models may be named first."""
 MODELS_MAX: Final = 1000
 """Of one engine; what it names beyond is left out."""
 CONTEXT_MAX: Final = 2**31
@@ -24,6 +27,12 @@ CREATED_MAX: Final = 2**53
 log = logging.getLogger(__name__)
 
 
+_USAGE_ASKED: Final[tuple[dict[str, dict[str, bool]], ...]] = (
+    {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    {"stream_options": {"include_usage": True}},
+    {},
+)
+"""From what tells most to what any engine understands."""
 _NO_KEY: Final = (401, 403)
 """Statuses that a key would change."""
 
@@ -72,7 +81,7 @@ async def _look(engine: Engine) -> None:
             _describe(engine.models, told)
         new = {} if engine.reachable else dict(engine.models)
     if new:
-        abilities = await _probe(engine, next(iter(new.values())).upstream_name)
+        abilities = await _probe_some(engine, new)
         for model in new.values():
             model.abilities = abilities or model.abilities
         engine.models.update(new)
@@ -115,19 +124,25 @@ def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> No
 
 
 def _told_models(body: bytes) -> dict[str, ServedModel] | None:
-    """The models of an OpenAI ``/v1/models`` answer; vLLM tells ``max_model_len``, llama.cpp
-    ``meta.n_ctx``. None: it is no such answer."""
+    """The models of an OpenAI ``/v1/models`` answer; vLLM tells ``max_model_len``, of an adapter its ``parent``'s,
+    llama.cpp ``meta.n_ctx``. None: it is no such answer."""
     try:
         listed = orjson.loads(body)["data"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     told: dict[str, ServedModel] = {}
+    parents: dict[str, str] = {}
     for entry in listed if isinstance(listed, list) else []:
         name = entry.get("id") if isinstance(entry, dict) else None
         if isinstance(name, str) and name and len(told) < MODELS_MAX:
             created = entry.get("created")
             is_time = type(created) is int and 0 <= created <= CREATED_MAX
             told[name] = ServedModel(name, _context_length(entry), created if is_time else 0)
+            parents[name] = str(entry.get("parent"))
+    for name, model in told.items():
+        parent = told.get(parents[name])
+        if model.context_length is None and parent is not None:
+            model.context_length = parent.context_length
     return told
 
 
@@ -140,30 +155,38 @@ def _context_length(entry: dict[str, Any]) -> int | None:
     return None
 
 
-async def _probe(engine: Engine, upstream_name: str) -> Abilities | None:
-    """Ask for two streamed tokens with usage on every event, and see what comes; None: nothing is to be seen.
+async def _probe_some(engine: Engine, models: dict[str, ServedModel]) -> Abilities | None:
+    """What the engine can do, by the first model that chats; None: nothing is to be seen."""
+    for model in islice(models.values(), MODELS_PROBED_MAX):
+        try:
+            abilities = await _probe(engine, model.upstream_name)
+        except FetchError:
+            return None
+        if abilities is not None:
+            return abilities
+    return None
 
-    Two, because an engine without continuous usage may still put it on its only event.
+
+async def _probe(engine: Engine, upstream_name: str) -> Abilities | None:
+    """Ask for two streamed tokens with usage on every event, and see what comes; None: the model does not chat.
+
+    Two, because an engine without continuous usage may still put it on its only event. Raises FetchError.
     """
-    for asked in ({"include_usage": True, "continuous_usage_stats": True}, {"include_usage": True}):
+    for asked in _USAGE_ASKED:
         body = {
             "model": upstream_name,
             "messages": [{"role": "user", "content": "Hi"}],
             "max_tokens": 2,
             "stream": True,
-            "stream_options": asked,
-        }
+        } | asked
         accept = b"accept: text/event-stream\r\n"
         request = engine.post(Dialect.CHAT, b"probe", accept, orjson.dumps(body))
-        try:
-            status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
-        except FetchError:
-            return None
+        status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
         if status == 200:
-            return Abilities(include_usage=True, continuous_usage=_is_continuous(answer))
+            return Abilities(include_usage=bool(asked), continuous_usage=_is_continuous(answer))
         if status not in (400, 422):
-            return None
-    return Abilities(include_usage=False, continuous_usage=False)
+            break
+    return None
 
 
 def _is_continuous(answer: bytes) -> bool:
