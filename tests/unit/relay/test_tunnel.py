@@ -1,8 +1,7 @@
 """How long a request waits for a worker's next connection."""
 
-from typing import Any
-
 import pytest
+from tests.unit.relay.test_upstream import Wire
 
 from filature.relay.clock import CoarseClock
 from filature.relay.http1 import ResponseHead
@@ -11,19 +10,14 @@ from filature.relay.tunnel import TUNNEL_WAIT_MAX_S, TUNNEL_WAIT_S, TunnelPool
 from filature.relay.upstream import UpstreamConnection
 
 
-class Connection:
-    """Takes whatever it is given to send."""
-
-    def send(self, caller: "Waiting", request: bytes, *, reused: bool) -> None:
-        caller.outcome = "sent"
-
-
 class Waiting:
     """A request without a connection."""
 
     outcome = "waits"
 
-    def on_connected(self, connection: UpstreamConnection) -> None: ...
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        self.outcome = "sent"
+
     def on_head(self, head: ResponseHead) -> None: ...
     def on_payload(self, payload: bytes, raw: bytes | None) -> None: ...
     def on_end(self) -> None: ...
@@ -32,20 +26,19 @@ class Waiting:
         self.outcome = reason
 
 
-class Pool(TunnelPool):
+class Pool:
     """One whose time is a test's."""
 
     def __init__(self) -> None:
         self.clock = CoarseClock(lambda: 0.0)
-        super().__init__(self.clock, RelayLimits())
+        self.tunnels = TunnelPool(self.clock, RelayLimits())
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds
-        self._tick(self.clock.now)
+        self.tunnels._tick(self.clock.now)
 
     def connect(self) -> None:
-        made: Any = Connection()
-        self.keep(made)
+        self.tunnels.attach(Wire())
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ def pool() -> Pool:
 def ask(pool: Pool, number: int) -> list[Waiting]:
     callers = [Waiting() for _ in range(number)]
     for caller in callers:
-        pool.send(caller, b"ask")
+        pool.tunnels.send(caller, b"ask")
     return callers
 
 

@@ -21,6 +21,8 @@ class Wire(asyncio.Transport):
         self.reading = True
         self.closed = False
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+
     def write(self, data: Any) -> None:
         self.sent += data
 

@@ -18,6 +18,7 @@ from filature.ledger.commands import Correct, OpenAccount, Refund, TopUp
 from filature.ledger.invariants import check_ledger
 from filature.ledger.outcomes import Outcome
 from filature.store.batch import TRANSFER_COLUMNS, Batch, UsageRow
+from filature.store.hot_rows import Work
 from filature.store.idempotency import Claim, Idempotency
 from filature.store.ledger_rows import read_accounts, read_transfers
 from filature.store.store import Store
@@ -295,10 +296,13 @@ class TestFailures:
 
             idempotency = Idempotency(writer, lambda: 0)
             claim = Claim(ALICE, "key", "s", b"")
-            write = writer._rows.write
-            monkeypatch.setattr(
-                writer._rows, "write", lambda *given: let_go.wait() and write(*given)
-            )
+            commit = writer._commit
+
+            def wait_and_commit(batch: Batch, work: Work, *, again: bool) -> None:
+                let_go.wait()
+                commit(batch, work, again=again)
+
+            monkeypatch.setattr(writer, "_commit", wait_and_commit)
             for number in (1, 2):  # each batch has its own time
                 ledger.hold(HoldId(f"r{number}"), ALICE, Nano(500), 0, LATER_MS)
                 ledger.settle(HoldId(f"r{number}"), WORKER, Nano(300), row(f"r{number}"), told.set)
