@@ -71,6 +71,10 @@ REFUSED_FIELDS: Final[dict[str, object]] = {
 """Fields of the API references that cost a seller what is not metered, or reach beyond the engine; each with
 the value that asks for nothing."""
 
+TEMPLATE_CONTROLS: Final = frozenset({"chat_template", "padding", "tokenizer_kwargs"})
+"""In ``chat_template_kwargs``: no variables of a template, but what transformers' ``apply_chat_template`` makes a
+prompt of any length by."""
+
 _SCHEMA_FIELDS: Final = (
     "tools",
     "functions",
@@ -108,6 +112,7 @@ def check_boundary(request: ParsedRequest, allowance: Allowance | None = None) -
             if name in fields:
                 _schema(fields[name], name)
         _tools(fields.get("tools"))
+        _variables(fields.get("chat_template_kwargs"))
     for name, check in _PROMPTS[request.dialect].items():
         if fields.get(name) is not None:
             check(fields[name], name)
@@ -269,6 +274,14 @@ def _tools(value: Any) -> None:
         for index, tool in enumerate(value):
             if isinstance(tool, dict) and tool.get("type") not in _TOOL_TYPES:
                 raise _refused(f"tools[{index}].type", "workers carry out no tools")
+
+
+def _variables(value: Any) -> None:
+    """What a template is given."""
+    if isinstance(value, dict):
+        for name in value:
+            if name in TEMPLATE_CONTROLS:
+                raise _refused(f"chat_template_kwargs.{name}", "workers do not take it")
 
 
 def _schema(value: Any, where: str) -> None:

@@ -81,6 +81,12 @@ def test_an_unknown_field_is_refused(dialect: Dialect, name: str) -> None:
     check(dialect, **{name: None})
 
 
+@pytest.mark.parametrize("name", ["chat_template", "padding", "tokenizer_kwargs"])
+def test_what_fills_in_a_template_is_not_told_more_than_its_variables(name: str) -> None:
+    where = f"chat_template_kwargs.{name}"
+    assert refused(CHAT, chat_template_kwargs={"a": 1, name: "x"})[0] == where
+
+
 def test_a_field_of_another_dialect_is_refused() -> None:
     assert refused(CHAT, instructions="x")[0] == "instructions"
     assert refused(EMBEDDINGS, temperature=1)[0] == "temperature"
