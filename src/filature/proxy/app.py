@@ -149,12 +149,13 @@ class Proxy:
         boot = secrets.token_hex(8)
         keyless = DEMO_ACCOUNT if settings.serves_keyless else None
         idempotency = Idempotency(store.writer, wall_ms)
+        rates = RateLimiter(store.spending, monotonic_s=lambda: self._clock.now, wall_ms=wall_ms)
         self._admission = Admission(
             ledger=store.ledger,
             prices=store.prices,
             engines=self.engines,
             idempotency=idempotency,
-            rates=RateLimiter(store.spending, monotonic_s=lambda: self._clock.now, wall_ms=wall_ms),
+            rates=rates,
             failures=FreeFailures(lambda: self._clock.now),
             clock=self._clock,
             tickets=TicketOffice(ticket_key, boot, settings.request_s + TICKET_MARGIN_S),
@@ -203,7 +204,15 @@ class Proxy:
             Control(
                 store.worker_tokens,
                 self.workers,
-                ReportDesk(store, self.usage, ticket_key, boot, wall_ms, self._auditor.compare),
+                ReportDesk(
+                    store,
+                    self.usage,
+                    ticket_key,
+                    boot,
+                    wall_ms,
+                    self._auditor.compare,
+                    rates.spend,
+                ),
                 PayoutDesk(store),
             ),
             cors_origins=settings.cors_origins,

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 class ReportDesk:
     """Takes reports. ``boot`` names this process: what runs or ended in it is settled by its own metering.
 
-    ``compare`` is told of a report of what was settled so: worker, model by its own name, record, report.
+    ``compare`` is told of a report of what was settled so: worker, model by its own name, record, report. ``spend``
+    is told what a report used up of a key's budget.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ReportDesk:
         boot: str,
         wall_ms: Callable[[], int],
         compare: Callable[[str, str, UsageRecord, Report], None],
+        spend: Callable[[tuple[str, str], int], None],
     ) -> None:
         self._store = store
         self._recent = recent
@@ -50,6 +52,7 @@ class ReportDesk:
         self._boot = boot
         self._wall_ms = wall_ms
         self._compare = compare
+        self._spend = spend
         self._settling: set[str] = set()
         self.verdicts: Counter[str] = Counter()
         """How many reports ended how."""
@@ -141,7 +144,10 @@ class ReportDesk:
             if held is not LedgerOutcome.DONE:
                 log.error("request %s could not be settled by its report: %s", report.id, held)
                 return str(held)
-            ledger.settle(request, worker, amount, row_of(record), None, self._budget(ticket))
+            budget = self._budget(ticket)
+            ledger.settle(request, worker, amount, row_of(record), None, budget)
+            if budget is not None and amount:
+                self._spend(budget, amount)
             await ledger.flush()
             return "settled"
         await ledger.run(OpenAccount(worker))

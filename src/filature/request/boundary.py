@@ -84,7 +84,7 @@ _SCHEMA_FIELDS: Final = (
     "chat_template_kwargs",
 )
 _HAVE_SCHEMAS: Final = frozenset(_SCHEMA_FIELDS)
-_TEMPLATE_CALL: Final = frozenset(
+TEMPLATE_CALL: Final = frozenset(
     {
         "chat_template",
         "conversation",
@@ -98,8 +98,8 @@ _TEMPLATE_CALL: Final = frozenset(
         "truncation",
     }
 )
-"""Arguments of the call to which engines give ``chat_template_kwargs``: a template of the client's own, and work that
-is no prompt. Source: transformers, ``apply_chat_template``."""
+"""Arguments of the call to which engines give ``chat_template_kwargs``: a template of the client's own, what makes a
+prompt of any length, and work that is no prompt. Source: transformers, ``apply_chat_template``."""
 _TOOL_TYPES: Final = (None, "function", "custom")
 """Those that the client carries out itself."""
 _PLAIN_DATA: Final = re.compile(r"(?:data:[^,]{0,256},)?[A-Za-z0-9+/=_\s-]*")
@@ -295,7 +295,7 @@ def _template_kwargs(value: Any) -> None:
     """A template's own variables have any name."""
     if isinstance(value, dict):
         for name, each in value.items():
-            if name in _TEMPLATE_CALL and each is not None:
+            if name in TEMPLATE_CALL and each is not None:
                 raise _refused(f"chat_template_kwargs.{name}", "workers do not take it")
 
 

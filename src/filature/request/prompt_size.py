@@ -5,6 +5,7 @@ No tokenizer: bytes of text, parts that are not text, and ids of prompts given a
 
 import json
 from typing import Any, Final, NamedTuple
+from unicodedata import normalize
 
 import orjson
 
@@ -41,8 +42,8 @@ _UNREAD: Final = frozenset(
     {"type", "role", "id", "status", "cache_control", "signature", "encrypted_content", "phase"}
 )
 """Members whose value no template puts into a prompt, or that stand for few tokens of it."""
-_ROLES: Final = frozenset({"assistant", "developer", "function", "system", "tool", "user"})
-"""Each is a token or two, held for with its message. Templates write others, too, however long they are."""
+_ROLES: Final = frozenset({"user", "assistant", "system", "developer", "tool", "function"})
+"""Those that stand for few; templates write any other as it is."""
 
 _TEXT: Final[dict[Dialect, tuple[str, ...]]] = {
     Dialect.CHAT: ("messages",),
@@ -69,11 +70,13 @@ _FOR_TEMPLATES: Final = ("documents", "chat_template_kwargs")
 
 
 class PromptSize(NamedTuple):
-    """UTF-8 bytes of text, tool and schema fields; parts that are not text; token ids."""
+    """UTF-8 bytes of text, tool and schema fields; parts that are not text; token ids; and tokens of the spaces and
+    lines that a template may lay JSON out with."""
 
     text_bytes: int
     media_parts: int
     ids: int
+    layout_tokens: int
 
 
 def measure_prompt(dialect: Dialect, fields: dict[str, Any]) -> PromptSize:
@@ -86,28 +89,32 @@ def measure_prompt(dialect: Dialect, fields: dict[str, Any]) -> PromptSize:
     for name in _SCHEMAS.get(dialect, ()) + _FOR_TEMPLATES:
         if fields.get(name):
             meter.add_json(fields[name])
-    return PromptSize(meter.text_bytes, meter.media_parts, meter.ids)
+    return PromptSize(meter.text_bytes, meter.media_parts, meter.ids, meter.layout_tokens)
 
 
 class _Meter:
-    __slots__ = ("ids", "media_parts", "text_bytes")
+    __slots__ = ("ids", "layout_tokens", "media_parts", "text_bytes")
 
     def __init__(self) -> None:
         self.text_bytes = 0
         self.media_parts = 0
         self.ids = 0
+        self.layout_tokens = 0
 
     def add_text(self, text: str) -> None:
-        self.text_bytes += (
-            len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        )
+        self.text_bytes += len(text) if text.isascii() else _read_bytes(text)
 
     def add_json(self, value: Any) -> None:
         try:
-            self.text_bytes += len(orjson.dumps(value))
+            compact = orjson.dumps(value)
         except orjson.JSONEncodeError:  # an unpaired surrogate
-            compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-            self.add_text(compact)
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            compact = text.encode("utf-8", "surrogatepass")
+        self.layout_tokens += _layout_tokens(compact)
+        if compact.isascii():
+            self.text_bytes += len(compact)
+        else:
+            self.add_text(compact.decode("utf-8", "surrogatepass"))
 
     def add_content(self, content: Any) -> None:
         """Text, an item, or an array of either."""
@@ -130,7 +137,10 @@ class _Meter:
                 return  # else a message, whose content is read whatever stands beside it
         for name, value in item.items():
             if type(value) is str:
-                if name not in _UNREAD or (name == "role" and value not in _ROLES):
+                if name == "arguments":  # JSON, which templates write anew
+                    self.add_text(value)
+                    self.layout_tokens += _layout_tokens(value.encode("utf-8", "surrogatepass"))
+                elif name not in _UNREAD or _is_read(name, value, kind):
                     self.add_text(value)
             elif name in _NESTED:
                 self.add_content(value)
@@ -166,3 +176,25 @@ class _Meter:
             self.ids += 1
         else:
             self.add_content(prompts)
+
+
+def _is_read(name: str, value: str, kind: Any) -> bool:
+    """Whether a member of _UNREAD is written into a prompt all the same."""
+    if name == "role":
+        return value not in _ROLES
+    return name == "id" and kind == "tool_use"  # a tool call's, which some templates show
+
+
+def _read_bytes(text: str) -> int:
+    """UTF-8 bytes that a tokenizer reads: many compose a text first, by which some characters get longer."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    composed = normalize("NFC", text)
+    return size if composed is text else max(size, len(composed.encode("utf-8", "surrogatepass")))
+
+
+def _layout_tokens(compact: bytes) -> int:
+    """Of JSON without white space: at each break a line's end, an indentation and a space by itself; a space behind
+    each colon."""
+    count = compact.count
+    breaks = count(b",") + count(b"[") + count(b"]") + count(b"{") + count(b"}")
+    return 3 * breaks + count(b":")

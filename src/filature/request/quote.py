@@ -6,6 +6,7 @@ Pure arithmetic on a parsed request; balances, prices and contexts are passed in
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+from filature.request.boundary import TEMPLATE_CALL
 from filature.request.parse import ParsedRequest
 from filature.units import COEFFICIENT_ONE, Nano
 from filature.wire.dialect import Dialect
@@ -88,12 +89,13 @@ def prompt_bound(request: ParsedRequest, rules: PromptRules, context_length: int
 
     A token stands for at least one byte of text, and an id is one. No prompt is longer than the context.
     """
-    text_bytes, media_parts, ids = request.prompt_size
+    text_bytes, media_parts, ids, layout_tokens = request.prompt_size
     if _is_only_ids(request):
         bound = ids
     else:
         bound = (
             text_bytes
+            + layout_tokens
             + ids
             + rules.template_tokens
             + _messages(request) * rules.message_tokens
@@ -128,7 +130,7 @@ def _parts(content: Any) -> int:
 
 def _is_only_ids(request: ParsedRequest) -> bool:
     """Whether every prompt is given as token ids, so that an engine adds nothing to it."""
-    text_bytes, media_parts, ids = request.prompt_size
+    text_bytes, media_parts, ids, _ = request.prompt_size
     if not ids or text_bytes or media_parts:
         return False
     for name in request.rules.prompts:
@@ -142,14 +144,15 @@ def _is_only_ids(request: ParsedRequest) -> bool:
 
 
 def _is_unmeasured(fields: dict[str, Any]) -> bool:
-    """Whether there is more in the prompt than its text shows, in vLLM's fields.
+    """Whether there is more in the prompt than its text shows, in vLLM's and SGLang's fields.
 
-    A template of the client's own may write anything, and embeddings are no text.
+    A template of the client's own may write anything, and embeddings are no text. What is given to a
+    template may also go to who fills it in.
     """
     if fields.get("chat_template") is not None or fields.get("prompt_embeds") is not None:
         return True
     given = fields.get("chat_template_kwargs")
-    return type(given) is dict and given.get("chat_template") is not None
+    return type(given) is dict and any(given.get(name) is not None for name in TEMPLATE_CALL)
 
 
 def quote(

@@ -43,6 +43,7 @@ class Desk:
         self.now_ms = NOW_MS
         self.recent = RecentUsage(100)
         self.compared: list[tuple[str, str]] = []
+        self.spent: list[tuple[tuple[str, str], int]] = []
         self.desk = ReportDesk(
             store,
             self.recent,
@@ -50,11 +51,15 @@ class Desk:
             "now",
             lambda: self.now_ms,
             self._compare,
+            self._spend,
         )
 
     def _compare(self, worker: str, model: str, record: UsageRecord, report: Report) -> None:
         assert (record.id, model) == (report.id, "m")
         self.compared.append((worker, report.id))
+
+    def _spend(self, budget_period: tuple[str, str], amount: int) -> None:
+        self.spent.append((budget_period, amount))
 
     def ticket(
         self, request: str, *, boot: str = "before", worker: str = "gpu", key: bytes = KEY

@@ -1,5 +1,6 @@
 """What a prompt measures: bytes of text, parts that are not text, token ids."""
 
+import json
 from typing import Any
 
 import orjson
@@ -7,7 +8,7 @@ import pytest
 from tests.unit.request.asking import LENIENT, parse
 
 from filature.request.parse import parse_request
-from filature.request.prompt_size import BYTES_PER_ID, PromptSize
+from filature.request.prompt_size import BYTES_PER_ID
 from filature.wire.dialect import Dialect
 
 CHAT, COMPLETIONS, EMBEDDINGS = Dialect.CHAT, Dialect.COMPLETIONS, Dialect.EMBEDDINGS
@@ -17,12 +18,19 @@ TEXT = "naïve 日本 😀"
 TEXT_BYTES = len(TEXT.encode())
 
 
-def size(dialect: Dialect, **more: Any) -> PromptSize:
-    return parse(dialect, **more).prompt_size
+def size(dialect: Dialect, **more: Any) -> tuple[int, int, int]:
+    """Bytes of text, parts that are not text, token ids."""
+    request = parse(dialect, **more)
+    return request.text_bytes, request.media_parts, request.prompt_ids
 
 
-def messages_size(dialect: Dialect, *messages: dict[str, Any]) -> PromptSize:
+def messages_size(dialect: Dialect, *messages: dict[str, Any]) -> tuple[int, int, int]:
     return size(dialect, messages=list(messages))
+
+
+def layout(dialect: Dialect, **more: Any) -> int:
+    """Tokens between the values of JSON."""
+    return parse(dialect, **more).prompt_size.layout_tokens
 
 
 @pytest.mark.parametrize("dialect", [CHAT, MESSAGES, COUNT_TOKENS, EMBEDDINGS])
@@ -70,7 +78,7 @@ def test_a_messages_content_counts_beside_anything(beside: dict[str, Any]) -> No
 )
 def test_tools_count_as_their_json(dialect: Dialect, name: str) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": TEXT}}]
-    more = size(dialect, **{name: tools}).text_bytes - size(dialect).text_bytes
+    more = size(dialect, **{name: tools})[0] - size(dialect)[0]
     assert more == len(orjson.dumps(tools))
 
 
@@ -80,7 +88,7 @@ def test_tools_count_as_their_json(dialect: Dialect, name: str) -> None:
 )
 def test_schemas_count_as_their_json(dialect: Dialect, name: str) -> None:
     schema = {"type": "json_schema", "schema": {"properties": {"a": {"type": "number"}}}}
-    more = size(dialect, **{name: schema}).text_bytes - size(dialect).text_bytes
+    more = size(dialect, **{name: schema})[0] - size(dialect)[0]
     assert more == len(orjson.dumps(schema))
 
 
@@ -88,7 +96,7 @@ def test_schemas_count_as_their_json(dialect: Dialect, name: str) -> None:
 @pytest.mark.parametrize("name", ["documents", "chat_template_kwargs"])
 def test_what_is_told_to_templates_counts_in_every_dialect(dialect: Dialect, name: str) -> None:
     told = {"custom_instructions": TEXT}
-    more = size(dialect, **{name: told}).text_bytes - size(dialect).text_bytes
+    more = size(dialect, **{name: told})[0] - size(dialect)[0]
     assert more == len(orjson.dumps(told))
 
 
@@ -125,14 +133,14 @@ def test_anthropics_blocks() -> None:
         MESSAGES,
         {"role": "assistant", "content": [thought, use]},
         {"role": "user", "content": [result]},
-    ) == (2 + 1 + len(b'{"a":1}') + 1 + 4, 1, 0)
+    ) == (2 + 1 + 1 + len(b'{"a":1}') + 1 + 4, 1, 0)
 
 
 def test_anthropics_system() -> None:
     system = [{"type": "text", "text": TEXT, "cache_control": {"type": "ephemeral"}}]
-    least = size(MESSAGES).text_bytes
-    assert size(MESSAGES, system=system).text_bytes - least == TEXT_BYTES
-    assert size(MESSAGES, system="four").text_bytes - least == 4
+    least = size(MESSAGES)[0]
+    assert size(MESSAGES, system=system)[0] - least == TEXT_BYTES
+    assert size(MESSAGES, system="four")[0] - least == 4
 
 
 def test_items_of_responses() -> None:
@@ -170,7 +178,7 @@ def test_prompts(dialect: Dialect, name: str, prompt: Any, expected: tuple[int, 
 
 
 def test_a_suffix_belongs_to_the_prompt() -> None:
-    assert size(COMPLETIONS, prompt="ab", suffix="c").text_bytes == 3
+    assert size(COMPLETIONS, prompt="ab", suffix="c")[0] == 3
 
 
 def test_an_estimate_takes_ids_for_average_tokens() -> None:
@@ -191,9 +199,46 @@ def test_unpaired_surrogates_are_measured_as_they_would_be_sent() -> None:
 @pytest.mark.parametrize("odd", [1, True, 1.5, {"a": [1]}, [[["x"]]], [None, 1]])
 def test_odd_members_are_measured_without_error(odd: Any) -> None:
     message = {"role": "user", "content": "x", "odd": odd}
-    assert messages_size(CHAT, message).text_bytes >= 1
+    assert messages_size(CHAT, message)[0] >= 1
     part = {"type": "odd", "content": odd, "text": odd}
-    assert messages_size(CHAT, {"role": "user", "content": [part]}).media_parts == 0
+    assert messages_size(CHAT, {"role": "user", "content": [part]})[1] == 0
+
+
+@pytest.mark.parametrize("dialect", [CHAT, MESSAGES, RESPONSES])
+def test_a_text_in_place_of_a_role_is_text(dialect: Dialect) -> None:
+    name = "input" if dialect is RESPONSES else "messages"
+    messages = [{"role": "x" * 1000, "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert size(dialect, **{name: messages})[0] == 1000 + 2
+
+
+def test_a_tool_calls_id_is_text() -> None:
+    use = {"type": "tool_use", "id": "x" * 1000, "name": "f", "input": {}}
+    assert messages_size(MESSAGES, {"role": "assistant", "content": [use]})[0] == 1000 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("\U0001d160", 12), ("\u0958", 6), ("e\u0301", 3), ("\ud800", 3)]
+)
+def test_characters_that_a_tokenizer_takes_apart_count_as_what_it_reads(
+    text: str, read: int
+) -> None:
+    body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "?"}]})
+    body = body.replace(b"?", json.dumps(text).strip('"').encode())
+    assert parse_request(CHAT, body, LENIENT).text_bytes == read
+    tools = [{"name": text * 10}] if text != "\ud800" else []
+    more = size(CHAT, tools=tools)[0] - size(CHAT)[0]
+    assert more == (len('[{"name":""}]') + 10 * read if tools else 0)
+
+
+def test_json_is_laid_out_by_templates() -> None:
+    numbers = {"enum": [1, 2, 3]}
+    expected = 3 * len("{[,,]}") + 1
+    assert layout(CHAT, response_format=numbers) == expected
+    call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": '{"enum":[1,2,3]}'}
+    assert layout(RESPONSES, input=[call]) == expected
+    use = {"type": "tool_use", "id": "1", "name": "f", "input": numbers}
+    assert layout(MESSAGES, messages=[{"role": "assistant", "content": [use]}]) == expected
+    assert layout(CHAT, messages=[{"role": "user", "content": '{"enum":[1,2,3]}'}]) == 0
 
 
 def test_it_is_measured_once() -> None:

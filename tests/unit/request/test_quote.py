@@ -72,8 +72,8 @@ def test_bytes_and_a_template_and_a_few_tokens_per_message() -> None:
     messages = [{"role": "user", "content": "日本"}, {"role": "assistant", "content": "ab"}]
     assert bound(CHAT, messages=messages) == 6 + 2 + 500 + 2 * 10
     tools = [{"type": "function", "function": {"name": "f"}}]
-    size = parse(CHAT, tools=tools).text_bytes
-    assert bound(CHAT, tools=tools) == size + 500 + 10
+    size = parse(CHAT, tools=tools).prompt_size
+    assert bound(CHAT, tools=tools) == size.text_bytes + size.layout_tokens + 500 + 10
 
 
 def test_the_defaults_of_the_rules() -> None:
@@ -145,6 +145,7 @@ def test_no_prompt_is_longer_than_the_context() -> None:
     [
         (CHAT, {"chat_template": "{{ 'x' * 100000 }}"}),
         (CHAT, {"chat_template_kwargs": {"chat_template": "{{ 'x' * 100000 }}"}}),
+        (CHAT, {"chat_template_kwargs": {"padding": "max_length", "max_length": 10_000}}),
         (COMPLETIONS, {"prompt": None, "prompt_embeds": "AAAA"}),
         (COMPLETIONS, {"prompt": [1, 2], "prompt_embeds": "AAAA"}),
     ],

@@ -14,7 +14,7 @@ from filature.admin.marks import ClaimFigures
 from filature.answer.bounds import Belief
 from filature.errors import StoreError
 from filature.proxy.audit.claims import TOLERANCE, TOLERANCE_TOKENS, Claim, Kind
-from filature.proxy.audit.measure import Measured, measure_all
+from filature.proxy.audit.measure import Measured, hides, measure_all
 from filature.proxy.audit.norms import Norms
 from filature.proxy.audit.recount import Recounter
 from filature.proxy.audit.standing import SUSPENDED_AFTER, Standing
@@ -292,8 +292,8 @@ class WorkerWatch:
         self._auditor.count(self, sample)
 
     def exceeded(self, request: ParsedRequest, model: str) -> None:
-        if request.media_parts:
-            return  # whose tokens are held for by a setting
+        if request.media_parts or hides(request):
+            return  # tokens that a setting holds for, or that no text shows
         standing = self.standing(model)
         if standing.exceeded():
             self._auditor.mark(self, standing, [Kind.EXCEEDED])

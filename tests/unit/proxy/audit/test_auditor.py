@@ -301,6 +301,7 @@ async def test_more_than_is_possible_again_and_again(bench: Bench) -> None:
     media = request(messages=[{"role": "user", "content": [part]}])
     for _ in range(2 * CONTRADICTIONS_MAX):
         watch.exceeded(media, MODEL)  # what they cost is a setting
+        watch.exceeded(request(include_reasoning=False), MODEL)  # what was thought is not shown
     assert not watch.is_marked
     for _ in range(CONTRADICTIONS_MAX):
         watch.exceeded(request(), MODEL)
