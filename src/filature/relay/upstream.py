@@ -20,6 +20,8 @@ from filature.relay.limits import RelayLimits
 from filature.relay.responses import chunk
 
 _BODILESS: Final = (204, 304)
+INTERIM_MAX: Final = 256
+"""Heads of interim answers (1xx) to one request: one in two seconds, where a prefill takes as long as it may."""
 
 
 class Caller(Protocol):
@@ -127,6 +129,7 @@ class UpstreamConnection:
         "_caller",
         "_decoder",
         "_head",
+        "_interim",
         "_is_open",
         "_left",
         "_pool",
@@ -146,6 +149,7 @@ class UpstreamConnection:
         self._head: ResponseHead | None = None
         self._left: int | None = 0  # of a body with a length; None: until the close
         self._buffer = b""
+        self._interim = 0  # heads that announced the present answer
         self._reading_paused = False
         self._request: bytes | None = None  # kept while it may have to be sent once more
         self._answer: AnswerPostprocessor | None = None  # the events of a spliced stream go here
@@ -157,6 +161,7 @@ class UpstreamConnection:
 
     def send(self, caller: Caller, request: bytes, *, reused: bool) -> None:
         self._caller = caller
+        self._interim = 0
         self._request = request if reused else None
         if self._signs:
             self._pool.await_sign(self)
@@ -270,6 +275,9 @@ class UpstreamConnection:
                 break
             if head.status == 101:
                 raise ProtocolError("the engine switched protocols unasked")
+            self._interim += 1
+            if self._interim > INTERIM_MAX:
+                raise ProtocolError("too many interim answers")
         self._buffer = b""
         self._head = head
         caller = cast(Caller, self._caller)

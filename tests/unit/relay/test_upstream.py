@@ -9,7 +9,7 @@ from filature.relay.clock import CoarseClock
 from filature.relay.dialing import DialingPool, Origin
 from filature.relay.http1 import ResponseHead
 from filature.relay.limits import RelayLimits
-from filature.relay.upstream import UpstreamConnection
+from filature.relay.upstream import INTERIM_MAX, UpstreamConnection
 
 
 class Wire(asyncio.Transport):
@@ -103,6 +103,24 @@ def test_protocols_are_not_switched(connection: UpstreamConnection, fields: byte
     connection.data_received(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % fields)
     assert len(caller.events) == 2
     assert caller.events[1].startswith("lost: malformed answer")
+    assert wire(connection).closed
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_interim_answers_have_an_end(connection: UpstreamConnection, at_once: int) -> None:
+    """Each costs more to read than to send."""
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    first, second = PausingCaller(), PausingCaller()
+    connection.send(first, b"ask", reused=False)
+    for _ in range(INTERIM_MAX):
+        connection.data_received(interim)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
+    assert first.events == ["connected", "head 200", "a", "end"]
+    connection.send(second, b"ask", reused=True)
+    for _ in range(INTERIM_MAX // at_once + 1):
+        assert second.events == ["connected"]
+        connection.data_received(interim * at_once)
+    assert second.events == ["connected", "lost: malformed answer: too many interim answers"]
     assert wire(connection).closed
 
 
