@@ -145,6 +145,19 @@ async def test_cors() -> None:
         assert answer.headers["access-control-allow-origin"] == "*"
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3000"])
+async def test_a_web_page_spends_nothing_without_a_key(origin: str) -> None:
+    """A browser sends such requests for any page, and only hides the answer."""
+    raw = RawEngine(says(HI))
+    headers = f"Origin: {origin}\r\n"
+    async with chain(raw, cors_origins="https://app.example") as c:
+        for request in (post(CHAT, headers=headers), get("/v1/balance", headers=headers)):
+            answer = await c.ask(request)
+            assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
+            assert "FILATURE_CORS_ORIGINS" in answer.json["error"]["message"]
+    assert not raw.requests
+
+
 async def test_a_web_page_is_told_that_a_path_is_unknown() -> None:
     origin = "Origin: https://app.example\r\n"
     preflight = get("/v1/moderations", method="OPTIONS", headers=origin)

@@ -197,7 +197,7 @@ class Proxy:
         return Routes(
             plane,
             settings.request_limits(),
-            Callers(store.keys, wall_ms, keyless=keyless),
+            Callers(store.keys, wall_ms, keyless=keyless, origins=settings.cors_origins),
             self._admission,
             idempotency,
             pages,

@@ -1,6 +1,6 @@
 """Who asks: the account behind a request's key. What the account may spend is decided in ``admission.py``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from filature.errors import AuthenticationFailed
@@ -26,21 +26,34 @@ class Callers:
     """Finds the caller of a request by its head.
 
     ``keyless`` is the account of requests that bring no key of ours, where such are served: SDKs
-    insist on sending some key. A key of ours that is not valid is refused everywhere.
+    insist on sending some key. A key of ours that is not valid is refused everywhere. Any web page can have a
+    browser send requests to this machine, so those of pages are served without a key only where their origin is
+    one of ``origins``, or these are ``*``.
     """
 
     def __init__(
-        self, keys: KeyRing, wall_ms: Callable[[], int], *, keyless: AccountId | None
+        self,
+        keys: KeyRing,
+        wall_ms: Callable[[], int],
+        *,
+        keyless: AccountId | None,
+        origins: Collection[str] = (),
     ) -> None:
         self._keys = keys
         self._wall_ms = wall_ms
         self._keyless = None if keyless is None else Caller(keyless, None)
+        self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 
     def of(self, head: RequestHead) -> Caller:
         """Raises AuthenticationFailed. May be remembered with the head, and is to be given to ``check``."""
         secret = _secret(head)
         if self._keyless is not None and not secret.startswith(_OURS):
-            return self._keyless
+            origin = head.headers.get(b"origin")
+            if origin is None or origin in self._origins or b"*" in self._origins:
+                return self._keyless
+            raise AuthenticationFailed(
+                "Requests of web pages need an API key here, or their origin in FILATURE_CORS_ORIGINS.",
+            )
         if not secret:
             raise AuthenticationFailed(
                 "No API key was given. Send one as `Authorization: Bearer sk-fil-…`; "

@@ -173,7 +173,7 @@ def number(minimum: float = -_FLOAT_MAX, maximum: float = _FLOAT_MAX) -> Rule:
 
 
 def text(chars_min: int, chars_max: int) -> Rule:
-    """A string of some length, without unpaired surrogates (which no log or header can carry)."""
+    """A string of some length that a log may show: no unpaired surrogates, nothing that a terminal would obey."""
     expected = f"a string of {chars_min} to {chars_max} characters"
 
     def check(value: Any, name: str) -> None:
@@ -187,11 +187,9 @@ def text(chars_min: int, chars_max: int) -> Rule:
                 param=name,
                 code="string_above_max_length",
             )
-        if not value.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+        if not value.isprintable():
             raise InvalidRequest(
-                f"{name} has an unpaired surrogate, which is not a character.",
-                param=name,
-                code="invalid_value",
+                f"{name} has characters that cannot be printed.", param=name, code="invalid_value"
             )
 
     return check

@@ -46,6 +46,8 @@ def test_what_some_engines_take_instead_of_a_required_field() -> None:
         ({}, "invalid_type"),
         ("", "empty_string"),
         ("m" * (MODEL_CHARS_MAX + 1), "string_above_max_length"),
+        ("m\x1b[2J", "invalid_value"),
+        ("m\x9b2J", "invalid_value"),
     ],
 )
 def test_a_models_name_is_a_string_of_some_length(dialect: Dialect, model: Any, code: str) -> None:

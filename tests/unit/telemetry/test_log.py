@@ -154,12 +154,13 @@ def test_without_a_stream_nothing_is_kept_and_nothing_counts_as_lost() -> None:
 def test_messages_are_json_with_their_extras(root_logger: logging.Logger) -> None:
     stream = io.BytesIO()
     messages = configure_logging("INFO", stream)
-    logging.getLogger("filature.relay").info("engine %s", "up\ud800", extra={"engine": "e"})
+    logging.getLogger("filature.relay").info("engine %s", "up\ud800\x9b", extra={"engine": "e"})
     logging.getLogger("somebody.else").info("chatter")
     messages.close()
     (line,) = stream.getvalue().splitlines()
     told = json.loads(line)
-    assert told["event"] == "engine up\ud800"
+    assert told["event"] == "engine up\ud800\x9b"
+    assert line.isascii(), "no terminal obeys it"
     assert told["engine"] == "e"
     assert told["level"] == "info"
     assert told["time"].endswith("Z")
