@@ -164,7 +164,7 @@ class World:
     # what may happen
 
     async def set_price(self) -> None:
-        prices = [self.random.randrange(0, 10**10) for _ in range(4)]
+        prices = [self.random.randrange(0, 10**8) for _ in range(4)]
         await self.life.store.prices.set(
             "m",
             prompt=prices[0],
@@ -180,7 +180,7 @@ class World:
     async def top_up(self) -> None:
         self.transfers += 1
         client = self.random.choice(CLIENTS)
-        amount = Nano(self.random.randrange(1, 10**7))
+        amount = Nano(self.random.randrange(1, 10**5))
         command = TopUp(TransferId(f"in-{self.transfers}"), client, amount, self.wall_ms)
         await self.life.store.ledger.run(command)
 

@@ -16,6 +16,7 @@ from filature.proxy.grants import row_of
 from filature.proxy.reports import GRACE_MS, ReportDesk
 from filature.proxy.tickets import TicketOffice
 from filature.relay.outcome import Outcome
+from filature.store.keys import KeyLimits, read_spending
 from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
 from filature.store.worker_tokens import WorkerToken
@@ -62,10 +63,17 @@ class Desk:
         self.spent.append((budget_period, amount))
 
     def ticket(
-        self, request: str, *, boot: str = "before", worker: str = "gpu", key: bytes = KEY
+        self,
+        request: str,
+        *,
+        boot: str = "before",
+        worker: str = "gpu",
+        key: bytes = KEY,
+        key_id: str | None = None,
     ) -> str:
         record = UsageRecord(RequestId(request), None, "chat", "m", "", Outcome.REFUSED, 0)
         record.account, record.held, record.started_at = CLIENT, HELD, NOW_MS / 1000
+        record.key_id = key_id
         office = TicketOffice(key, boot, LIFE_S)
         line = office.line(record, worker, "m", TARIFF, 1000, BOUNDS)
         return line.decode().partition(": ")[2].strip()
@@ -109,6 +117,16 @@ async def test_what_a_dead_proxy_left_open_is_settled_once(desk: Desk) -> None:
     assert stored is not None
     record = UsageRecord.from_log(stored[1])
     assert (record.outcome, record.total_cost, record.completion) == ("reported", COST, 5)
+
+
+async def test_what_a_report_settles_uses_up_its_key_s_budget(desk: Desk) -> None:
+    limits = KeyLimits(budget=Nano(10**6), budget_period="total")
+    _, key = await desk.store.keys.create(CLIENT, "", limits)
+    assert await desk.says("r", desk.ticket("r", key_id=key.id)) == "settled"
+    assert desk.spent == [((key.id, "total"), COST)]
+    assert await desk.store.reader.read(read_spending) == {(key.id, "total"): COST}
+    assert await desk.says("r", desk.ticket("r", key_id=key.id)) == "closed"
+    assert len(desk.spent) == 1
 
 
 async def test_no_more_than_what_its_ticket_allows(desk: Desk) -> None:
