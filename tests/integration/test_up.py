@@ -34,6 +34,11 @@ def environment(data_home: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": source, "NO_COLOR": "1", "XDG_DATA_HOME": data_home}
 
 
+def _heed_hangups() -> None:
+    """Whoever runs the tests may have been told to ignore them, and children would."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Up:
     """A running ``filature up``; its output is read as it comes."""
 
@@ -45,6 +50,7 @@ class Up:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(self._data.name),
+            preexec_fn=_heed_hangups,  # noqa: PLW1509 - no threads of ours run here
         )
         self.printed: list[str] = []
         self._lines: Queue[str | None] = Queue()
