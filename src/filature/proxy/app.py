@@ -192,6 +192,9 @@ class Proxy:
         self._upkeep = Upkeep(
             store, idempotency, self._admission, self.workers.presence, settings.usage_days
         )
+        reports = ReportDesk(
+            store, self.usage, ticket_key, boot, wall_ms, self._auditor.compare, rates.spend
+        )
         pages = Pages(self.engines, store, self.usage, self._admission.price_of, self._is_draining)
         pages.add(KEYS_PATH, statements.keys)
         return Routes(
@@ -201,20 +204,7 @@ class Proxy:
             self._admission,
             idempotency,
             pages,
-            Control(
-                store.worker_tokens,
-                self.workers,
-                ReportDesk(
-                    store,
-                    self.usage,
-                    ticket_key,
-                    boot,
-                    wall_ms,
-                    self._auditor.compare,
-                    rates.spend,
-                ),
-                PayoutDesk(store),
-            ),
+            Control(store.worker_tokens, self.workers, reports, PayoutDesk(store)),
             cors_origins=settings.cors_origins,
             is_draining=self._is_draining,
         )
