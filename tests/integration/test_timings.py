@@ -27,7 +27,7 @@ from tests.integration.messages import (
 )
 from tests.integration.network import Fake, network
 
-from filature.store.idempotency import Claim, Idempotency
+from filature.store.idempotency import Claim, Idempotency, Replaced
 from filature.telemetry.record import UsageRecord
 
 DEBUG = {"enable_debug": True}
@@ -238,11 +238,11 @@ async def test_times_count_from_the_request_also_where_it_had_to_wait(
         claim = Idempotency.claim
         waited: list[float] = []
 
-        async def slow(self: Idempotency, claimed: Claim) -> Claim:
+        async def slow(self: Idempotency, claimed: Claim, replaced: Replaced) -> Claim:
             began = time.perf_counter()
             await asyncio.sleep(0.05)
             waited.append(time.perf_counter() - began)
-            return await claim(self, claimed)
+            return await claim(self, claimed, replaced)
 
         monkeypatch.setattr(Idempotency, "claim", slow)
         answer = await c.ask(post(CHAT | DEBUG, headers="Idempotency-Key: a\r\n"))

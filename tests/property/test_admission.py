@@ -73,11 +73,12 @@ class Life:
             store.spending, monotonic_s=lambda: clock.now, wall_ms=lambda: world.wall_ms
         )
         self.recent = RecentUsage(1000)
+        idempotency = Idempotency(store.writer, lambda: world.wall_ms)
         self.admission = Admission(
             ledger=store.ledger,
             prices=store.prices,
             engines=world.engines,
-            idempotency=Idempotency(store.writer, lambda: world.wall_ms),
+            idempotency=idempotency,
             rates=self.rates,
             failures=FreeFailures(lambda: clock.now),
             clock=clock,
@@ -88,6 +89,7 @@ class Life:
         )
         self.desk = ReportDesk(
             store,
+            idempotency,
             self.recent,
             KEY,
             boot,

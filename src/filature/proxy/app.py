@@ -193,7 +193,14 @@ class Proxy:
             store, idempotency, self._admission, self.workers.presence, settings.usage_days
         )
         reports = ReportDesk(
-            store, self.usage, ticket_key, boot, wall_ms, self._auditor.compare, rates.spend
+            store,
+            idempotency,
+            self.usage,
+            ticket_key,
+            boot,
+            wall_ms,
+            self._auditor.compare,
+            rates.spend,
         )
         pages = Pages(self.engines, store, self.usage, self._admission.price_of, self._is_draining)
         pages.add(KEYS_PATH, statements.keys)

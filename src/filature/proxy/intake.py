@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from filature.answer.pricing import credits_text
@@ -10,6 +11,7 @@ from filature.errors import Conflict, FilatureError, InvalidRequest
 from filature.proxy.admission import Admission, TooDear
 from filature.proxy.callers import Caller
 from filature.proxy.counting import count_prompt
+from filature.proxy.grants import row_of
 from filature.proxy.offer import Offer
 from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
@@ -19,8 +21,10 @@ from filature.relay.outcome import CLIENT_CLOSED, Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.responses import response
 from filature.request.parse import ParsedRequest
+from filature.store.batch import UsageRow
 from filature.store.idempotency import KEY_CHARS_MAX, Claim, Idempotency
 from filature.telemetry.record import UsageRecord
+from filature.units import RequestId
 
 RUNNING_RETRY_S: Final = 1
 """After which a client may ask again for a request that is still running."""
@@ -139,7 +143,7 @@ class Intake:
         if claim is None:
             return
         asked.claim = claim  # before it is made: released, it does no harm
-        held = await self._idempotency.claim(claim)
+        held = await self._idempotency.claim(claim, partial(_replaced, asked))
         if held is not claim:
             asked.claim = None
             raise _verdict(held, claim)
@@ -194,6 +198,24 @@ def _claim(key: bytes, asked: Asked) -> Claim:
         )
     digest = hashlib.sha256(asked.head.path.encode() + b"\n" + asked.request.body).digest()
     return Claim(asked.caller.account, text, asked.record.id, digest)
+
+
+def _replaced(asked: Asked, request_id: str, claimed_ms: int) -> UsageRow:
+    """Of an earlier request like this one, which its client is not charged for any more."""
+    record = UsageRecord(
+        RequestId(request_id),
+        None,
+        asked.record.dialect,
+        asked.record.model,
+        "",
+        Outcome.REPLACED,
+        0,
+        streamed=asked.record.streamed,
+        started_at=claimed_ms / 1000,
+        account=asked.record.account,
+        key_id=asked.record.key_id,
+    )
+    return row_of(record)
 
 
 def _verdict(held: Claim, claim: Claim) -> FilatureError:

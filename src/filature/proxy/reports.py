@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+import orjson
+
 from filature.answer.bounds import UsageBounds, within
 from filature.answer.pricing import Cost, Tariff, cost_of
 from filature.answer.usage import Usage
@@ -15,6 +17,7 @@ from filature.ledger.transfers import TransferKind
 from filature.proxy.grants import row_of
 from filature.proxy.rates import period_name
 from filature.relay.outcome import Outcome
+from filature.store.idempotency import Idempotency
 from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
 from filature.store.worker_tokens import WorkerToken
@@ -39,6 +42,7 @@ class ReportDesk:
     def __init__(
         self,
         store: Store,
+        idempotency: Idempotency,
         recent: RecentUsage,
         key: bytes,
         boot: str,
@@ -47,6 +51,7 @@ class ReportDesk:
         spend: Callable[[tuple[str, str], int], None],
     ) -> None:
         self._store = store
+        self._idempotency = idempotency
         self._recent = recent
         self._key = key
         self._boot = boot
@@ -121,24 +126,32 @@ class ReportDesk:
             return "nothing"  # another worker's may have more
         self._settling.add(report.id)
         try:
-            if await self._store.usage.get(report.id) is not None:
-                return "closed"
             return await self._settle(ticket, report)
         finally:
             self._settling.discard(report.id)
 
     async def _settle(self, ticket: Ticket, report: Report) -> str:
-        """Charge what is possible of it: to the client if the balance covers it, else to the operator."""
+        """Charge what is possible of it: to the client if the balance covers it, else to the operator.
+
+        So it is where a retry with the same Idempotency-Key has taken the request's place.
+        """
         ledger = self._store.ledger
         usage, cost = usage_and_cost(ticket, report)
         client, worker = AccountId(ticket.account), worker_account(ticket.worker)
         request, amount = HoldId(ticket.request), Nano(min(cost.total, ticket.held))
         record = _record(ticket, report, usage, cost, amount)
+        is_covered = ledger.available(client) >= amount
+        if is_covered:
+            await self._idempotency.use_up(report.id)
+        stored = await self._store.usage.get(report.id)
+        if stored is not None and orjson.loads(stored[1])["outcome"] != Outcome.REPLACED:
+            return "closed"
         charge = await ledger.find(TransferId(request))  # of a report whose worker, or proxy, left
         if charge is not None and charge.kind is TransferKind.CHARGE:
             await ledger.flush()
             return "closed"
-        if charge is None and ledger.available(client) >= amount:
+        is_covered = is_covered and stored is None and ledger.available(client) >= amount
+        if charge is None and is_covered:
             expires_ms = self._wall_ms() + GRACE_MS
             held = ledger.hold(request, client, amount, ticket.fee_bp, expires_ms)
             if held is not LedgerOutcome.DONE:

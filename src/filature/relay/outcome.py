@@ -34,6 +34,8 @@ class Outcome(StrEnum):
     """The proxy died in the middle of it, and the worker's report said what was used."""
     REPLAYED = "replayed"
     """The answer of an earlier request with the same Idempotency-Key was given again."""
+    REPLACED = "replaced"
+    """The proxy died in the middle of it, and a retry with the same Idempotency-Key ran in its place."""
 
     def __init__(self, value: str) -> None:
         self.is_charged = value in _CHARGED

@@ -1,16 +1,18 @@
 """Idempotency keys: who claimed which, for which request, and what became of it.
 
 A claim is one write to the database. It ends with its request: settled in the commit that charges,
-or gone. The claims of a process that died are looked through when the next one starts.
+or gone. A request whose process died leaves its claim: either a report settles the request and the key is
+used up, or a retry takes the key over and the request cannot be charged to its client any more.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, Table, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from filature.errors import StoreError
+from filature.store.batch import UsageRow
 from filature.store.schema import idempotency_keys, transfers, usage_records
 from filature.store.writer import GroupWriter
 from filature.units import AccountId
@@ -44,22 +46,30 @@ class Claim(NamedTuple):
     """The usage record's JSON of a request that was settled."""
 
 
+Replaced = Callable[[str, int], UsageRow]
+"""The record of a request whose key was taken over, of its id and when it claimed the key (Unix milliseconds)."""
+
+
 class Idempotency:
     """The claims of one database."""
 
     def __init__(self, writer: GroupWriter, wall_ms: Callable[[], int]) -> None:
         self._writer = writer
         self._wall_ms = wall_ms
+        self._left: dict[str, tuple[str, str]] = {}  # by request: account and key
 
-    async def claim(self, claim: Claim) -> Claim:
-        """Claim a key: what holds it now, which is ``claim`` itself when it was free.
+    async def claim(self, claim: Claim, replaced: Replaced) -> Claim:
+        """Claim a key: what holds it now, which is ``claim`` itself when it was free, or left by a request
+        with the same body, whose record ``replaced`` makes.
 
         Raises StoreError, at once while nothing can be stored.
         """
         if self._writer.failing is not None:
             raise StoreError
         now_ms = self._wall_ms()
-        return await self._writer.call(lambda connection: _claim(connection, claim, now_ms))
+        return await self._writer.call(
+            lambda connection: _claim(connection, claim, replaced, now_ms)
+        )
 
     def settled(self, claim: Claim, content_type: str, answer: bytes | None) -> None:
         """In the commit that charges; the answer is kept when it is small and whole."""
@@ -74,8 +84,22 @@ class Idempotency:
         self._writer.submit()
 
     async def recover(self) -> None:
-        """At start: a running claim's request died. Charged, it is settled; else it may run again."""
-        await self._writer.call(_recover)
+        """At start: a running claim's request died. Charged, it is settled; else it is left to whoever is first."""
+        self._left = await self._writer.call(_recover)
+
+    async def use_up(self, request_id: str) -> None:
+        """The key that a request left, if it did, before its client is charged for it. Raises StoreError.
+
+        After it a retry is told that the request was charged; where one came before, the request has a record.
+        """
+        place = self._left.get(request_id)
+        if place is None:
+            return
+        table = idempotency_keys.c
+        left = (table.account == place[0]) & (table.key == place[1]) & (table.state == "left")
+        settled = update(idempotency_keys).where(left, table.request_id == request_id)
+        await self._writer.execute(settled.values(state="settled"))
+        self._left.pop(request_id, None)
 
     async def purge(self) -> int:
         """Forget keys that are old enough; at most PURGED_AT_ONCE, and how many it were."""
@@ -87,31 +111,28 @@ def _place(claim: Claim) -> tuple[str, str, str]:
     return claim.account, claim.key, claim.request_id
 
 
-def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
+def _claim(connection: Connection, claim: Claim, replaced: Replaced, now_ms: int) -> Claim:
     table = idempotency_keys.c
     place = (table.account == claim.account) & (table.key == claim.key)
     connection.execute(
         delete(idempotency_keys).where(
-            place, table.claimed_ms < now_ms - KEPT_MS, table.state == "settled"
+            place, table.claimed_ms < now_ms - KEPT_MS, table.state != "running"
         )
     )
-    insert: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert
-    claimed = insert(idempotency_keys).values(
-        account=claim.account,
-        key=claim.key,
-        request_id=claim.request_id,
-        body_digest=claim.body_digest,
-        claimed_ms=now_ms,
-        state="running",
-    )
-    options = {"preserve_rowcount": True}  # psycopg's is not looked at after an INSERT otherwise
-    made = connection.execute(claimed.on_conflict_do_nothing(), execution_options=options)
-    if made.rowcount == 1:
+    running = {"request_id": claim.request_id, "claimed_ms": now_ms, "state": "running"}
+    new = {"account": claim.account, "key": claim.key, "body_digest": claim.body_digest, **running}
+    if _is_inserted(connection, idempotency_keys, new):
         return claim
     held = select(idempotency_keys, usage_records.c.record).outerjoin(
         usage_records, usage_records.c.id == table.request_id
     )
     row = connection.execute(held.where(place)).one()
+    if row.state == "left" and bytes(row.body_digest) == claim.body_digest:
+        columns = [column.name for column in usage_records.c if column.name != "seq"]
+        record = replaced(row.request_id, row.claimed_ms).values()
+        _is_inserted(connection, usage_records, dict(zip(columns, record, strict=True)))
+        connection.execute(update(idempotency_keys).where(place).values(running))
+        return claim
     return Claim(
         AccountId(row.account),
         row.key,
@@ -124,19 +145,29 @@ def _claim(connection: Connection, claim: Claim, now_ms: int) -> Claim:
     )
 
 
-def _recover(connection: Connection) -> None:
+def _is_inserted(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Unless a row with its key is there."""
+    insert: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert
+    options = {"preserve_rowcount": True}  # psycopg's is not looked at after an INSERT otherwise
+    statement = insert(table).values(row).on_conflict_do_nothing()
+    return connection.execute(statement, execution_options=options).rowcount == 1
+
+
+def _recover(connection: Connection) -> dict[str, tuple[str, str]]:
     table = idempotency_keys.c
     charged = exists().where(transfers.c.id == table.request_id)
     running = table.state == "running"
     connection.execute(update(idempotency_keys).where(running, charged).values(state="settled"))
-    connection.execute(delete(idempotency_keys).where(running))
+    connection.execute(update(idempotency_keys).where(running).values(state="left"))
+    left = select(table.request_id, table.account, table.key).where(table.state == "left")
+    return {row.request_id: (row.account, row.key) for row in connection.execute(left)}
 
 
 def _purge(connection: Connection, before_ms: int) -> int:
     table = idempotency_keys.c
     old = (
         select(table.account, table.key)
-        .where(table.claimed_ms < before_ms, table.state == "settled")
+        .where(table.claimed_ms < before_ms, table.state != "running")
         .limit(PURGED_AT_ONCE)
     )
     rows = connection.execute(old).all()

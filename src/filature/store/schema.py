@@ -223,7 +223,7 @@ idempotency_keys: Final = Table(
     Column("request_id", Text, nullable=False),
     Column("body_digest", LargeBinary, nullable=False),
     Column("claimed_ms", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),  # running, settled
+    Column("state", Text, nullable=False),  # running, settled, left
     Column("content_type", Text),
     Column("answer", LargeBinary),  # of a small unary answer
     PrimaryKeyConstraint("account", "key"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.unit.store.working import replaced
 
 from filature.answer.pricing import Tariff
 from filature.ledger.accounts import client_account, worker_account
@@ -16,6 +17,7 @@ from filature.proxy.grants import row_of
 from filature.proxy.reports import GRACE_MS, ReportDesk
 from filature.proxy.tickets import TicketOffice
 from filature.relay.outcome import Outcome
+from filature.store.idempotency import Claim, Idempotency
 from filature.store.keys import KeyLimits, read_spending
 from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
@@ -43,10 +45,12 @@ class Desk:
         self.store = store
         self.now_ms = NOW_MS
         self.recent = RecentUsage(100)
+        self.idempotency = Idempotency(store.writer, lambda: self.now_ms)
         self.compared: list[tuple[str, str]] = []
         self.spent: list[tuple[tuple[str, str], int]] = []
         self.desk = ReportDesk(
             store,
+            self.idempotency,
             self.recent,
             KEY,
             "now",
@@ -157,6 +161,43 @@ async def test_what_the_balance_does_not_cover_is_the_operator_s(desk: Desk) -> 
     assert 0 <= left < 10 * 1000 + 50 * 4000
     assert desk.balance(worker_account("gpu")) == 6 * (10 * 1000 + 50 * 4000) * 9 // 10
     assert desk.balance(AccountId("shortfall")) < 0
+
+
+async def test_a_retry_with_the_same_key_is_charged_and_not_what_it_replaced(desk: Desk) -> None:
+    keys = desk.idempotency
+    await keys.claim(Claim(CLIENT, "key", "r", b""), replaced)
+    await keys.recover()
+    again = Claim(CLIENT, "key", "s", b"")
+    assert await keys.claim(again, replaced) is again
+    assert await desk.says("r") == "shortfall"
+    assert desk.balance(CLIENT) == 10**6
+    assert desk.balance(worker_account("gpu")) == COST * 9 // 10
+    assert [await desk.says("r"), await desk.says("r", completion=50)] == ["closed", "closed"]
+    assert desk.balance(AccountId("shortfall")) == -COST
+
+
+async def test_a_retry_after_the_report_is_told_that_it_was_charged(desk: Desk) -> None:
+    keys = desk.idempotency
+    await keys.claim(Claim(CLIENT, "key", "r", b""), replaced)
+    await keys.recover()
+    assert await desk.says("r") == "settled"
+    held = await keys.claim(Claim(CLIENT, "key", "s", b""), replaced)
+    assert (held.request_id, held.state) == ("r", "settled")
+    assert held.record is not None
+    assert UsageRecord.from_log(held.record).total_cost == COST
+
+
+async def test_a_retry_may_be_charged_where_the_operator_bore_the_report(desk: Desk) -> None:
+    keys = desk.idempotency
+    await keys.claim(Claim(CLIENT, "key", "r", b""), replaced)
+    await keys.recover()
+    await desk.store.ledger.run(Refund(TransferId("out"), CLIENT, Nano(10**6), NOW_MS))
+    assert await desk.says("r") == "shortfall"
+    again = Claim(CLIENT, "key", "s", b"")
+    assert await keys.claim(again, replaced) is again
+    stored = await desk.store.usage.get("r")
+    assert stored is not None
+    assert UsageRecord.from_log(stored[1]).outcome == "reported"
 
 
 @pytest.mark.parametrize("credit", [COST - 1, 10**6])

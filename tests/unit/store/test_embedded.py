@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from tests.unit.store.working import replaced
 
 from filature.errors import StoreError
 from filature.ledger.accounts import client_account, worker_account
@@ -320,11 +321,11 @@ class TestFailures:
             with pytest.raises(StoreError):
                 ledger.hold(HoldId("s"), ALICE, Nano(1), 0, LATER_MS)
             with pytest.raises(StoreError):
-                await idempotency.claim(claim)
+                await idempotency.claim(claim, replaced)
             let_go.set()
             await ledger.flush()
             assert failing() is None
-            assert await idempotency.claim(claim) is claim
+            assert await idempotency.claim(claim, replaced) is claim
             writer.look(5000)
             writer.look(9000)
             assert failing() is None, "nothing is being written"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from tests.databases import PostgresServer, sqlite_url
+from tests.unit.store.working import replaced
 
 from filature.errors import StoreError
 from filature.ledger.accounts import client_account, worker_account
@@ -53,7 +54,7 @@ async def fill(url: str) -> Tables:
         await store.prices.set_coefficient("engine", "m", 1500)
         claim = Claim(ALICE, "same", "r1", bytes(range(32)))
         idempotency = Idempotency(store.writer, lambda: 5)
-        await idempotency.claim(claim)
+        await idempotency.claim(claim, replaced)
         idempotency.settled(claim, "application/json", b'{"\x00\xff"}')
         for number in range(CHARGES):
             request = f"r{number}"

@@ -43,6 +43,11 @@ def row(request: str, worker: str, cost: int, at_ms: int = 0, **fields: Any) -> 
     return UsageRow(request, ALICE, None, at_ms, model, record.outcome, cost, line)
 
 
+def replaced(request: str, claimed_ms: int) -> UsageRow:
+    """Of a request whose Idempotency-Key a retry took over."""
+    return row(request, "", 0, claimed_ms, outcome="replaced", status=0)
+
+
 def serve(
     store: Store,
     request: str,
