@@ -83,6 +83,11 @@ class _KeyState:
         if self.tokens is not None:
             self.tokens.fill(now_ms)
 
+    def wait_ms(self, tokens: int) -> int:
+        """Until a request of so many tokens may be let in."""
+        requests_ms = 0 if self.requests is None else self.requests.wait_ms(1)
+        return max(requests_ms, 0 if self.tokens is None else self.tokens.wait_ms(tokens))
+
     def is_at_rest(self, now_ms: int) -> bool:
         """Whether a new state would be the same."""
         self.fill(now_ms)
@@ -212,16 +217,17 @@ class RateLimiter:
         if limits.concurrency is not None and state.running >= limits.concurrency:
             raise _limited(
                 f"This key may run {limits.concurrency} requests at the same time, and as many run "
-                "now. Try again when one has ended.",
+                "now; one of them has to end.",
                 CONCURRENCY_RETRY_S,
                 state,
+                tokens,
             )
         period = self._check_budget(key, amount)
         if state.requests is not None:
-            _check(state.requests, 1, "requests", "", state)
+            _check(state.requests, 1, "requests", "", state, tokens)
         if state.tokens is not None:
             need = f" of the {tokens} that this request may use; a smaller max_tokens needs less"
-            _check(state.tokens, tokens, "tokens", need, state)
+            _check(state.tokens, tokens, "tokens", need, state, tokens)
             state.tokens.take(tokens)
         if state.requests is not None:
             state.requests.take(1)
@@ -261,19 +267,20 @@ def period_name(period: Period, wall_ms: int) -> str:
     return datetime.fromtimestamp(wall_ms // 1000, UTC).strftime(_FORMATS[period])
 
 
-def _check(bucket: _Bucket, amount: int, what: str, need: str, state: _KeyState) -> None:
-    wait_ms = bucket.wait_ms(amount)
-    if wait_ms:
-        wait_s = -(-wait_ms // 1000)
+def _check(
+    bucket: _Bucket, amount: int, what: str, need: str, state: _KeyState, tokens: int
+) -> None:
+    if bucket.wait_ms(amount):
         message = (
-            f"This key may use {bucket.limit} {what} per minute, and {bucket.left} are left{need}. "
-            f"Try again in {wait_s} s."
+            f"This key may use {bucket.limit} {what} per minute, and {bucket.left} are left{need}."
         )
-        raise _limited(message, wait_s, state)
+        raise _limited(message, 1, state, tokens)
 
 
-def _limited(message: str, wait_s: int, state: _KeyState) -> RateLimited:
-    error = RateLimited(message)
+def _limited(message: str, least_s: int, state: _KeyState, tokens: int) -> RateLimited:
+    """To come again when both limits per minute let the request in."""
+    wait_s = max(least_s, -(-state.wait_ms(tokens) // 1000))
+    error = RateLimited(f"{message} Try again in {wait_s} s.")
     error.retry_after_s = wait_s
     error.header_lines = _lines(state)
     return error

@@ -156,6 +156,20 @@ class TestTokensPerMinute:
         limits.admit(tpm, 450)
         limits.refused(tpm)
 
+    def test_who_is_over_both_limits_is_told_the_longer_wait(self, limits: Limits) -> None:
+        both = key(requests_per_minute=60, tokens_per_minute=60, concurrency=61)
+        for _ in range(60):
+            limits.admit(both, 1)
+        error = limits.refused(both, 30)
+        assert error.retry_after_s == 30
+        assert "60 requests per minute" in error.message
+        assert error.message.endswith("Try again in 30 s.")
+        limits.wait(1)
+        limits.admit(both, 1)
+        error = limits.refused(both, 60)
+        assert "may run 61 requests" in error.message
+        assert error.retry_after_s == 60
+
     def test_what_was_used_beyond_is_waited_for(self, limits: Limits) -> None:
         tpm = key(tokens_per_minute=600)
         limits.admit(tpm, 600).finish(1200, 0)
