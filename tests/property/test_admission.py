@@ -4,12 +4,14 @@ import asyncio
 import random
 import sqlite3
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from tests.unit.request.asking import parse
+from tests.unit.store.working import replaced
 
 from filature.admin.checking import check_store
 from filature.answer.bounds import UsageBounds, within
@@ -30,13 +32,13 @@ from filature.relay.engines import Engine, EngineAddress, EngineDirectory, Serve
 from filature.relay.limits import RelayLimits
 from filature.relay.outcome import Outcome
 from filature.relay.tunnel import TunnelPool
-from filature.store.idempotency import Idempotency
+from filature.store.idempotency import KEPT_MS, Claim, Idempotency
 from filature.store.keys import KeyLimits
 from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
 from filature.store.worker_tokens import WorkerToken
 from filature.telemetry.record import UsageRecord
-from filature.units import Nano, RequestId, TransferId
+from filature.units import AccountId, Nano, RequestId, TransferId
 from filature.wire.dialect import Dialect
 
 KEY = bytes(32)
@@ -73,12 +75,12 @@ class Life:
             store.spending, monotonic_s=lambda: clock.now, wall_ms=lambda: world.wall_ms
         )
         self.recent = RecentUsage(1000)
-        idempotency = Idempotency(store.writer, lambda: world.wall_ms)
+        self.idempotency = Idempotency(store.writer, lambda: world.wall_ms)
         self.admission = Admission(
             ledger=store.ledger,
             prices=store.prices,
             engines=world.engines,
-            idempotency=idempotency,
+            idempotency=self.idempotency,
             rates=self.rates,
             failures=FreeFailures(lambda: clock.now),
             clock=clock,
@@ -89,7 +91,7 @@ class Life:
         )
         self.desk = ReportDesk(
             store,
-            idempotency,
+            self.idempotency,
             self.recent,
             KEY,
             boot,
@@ -129,6 +131,8 @@ class World:
         """What complete answers said that they cost."""
         self.reports: list[tuple[str, dict[str, Any]]] = []
         """Of workers that were asked: the worker, and what it metered."""
+        self.claimed: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        """By account and Idempotency-Key: the requests that had it, and when."""
 
     async def begin(self) -> None:
         store = await self._open()
@@ -146,6 +150,7 @@ class World:
         url = f"sqlite:///{self.folder}/{self.lives}.db"
         store = await Store.open(url, lambda: self.wall_ms)
         self.life = Life(store, self.clock, self, f"boot-{self.lives}")
+        await self.life.idempotency.recover()
         return store
 
     async def crash(self) -> None:
@@ -231,6 +236,10 @@ class World:
         record.account, record.started_at = account, self.wall_ms / 1000
         record.key_id = None if key is None else key.id
         caller = Caller(account, key)
+        has_key = draw.random() < 0.4
+        claim = await self._claim(record) if has_key else None
+        if has_key and claim is None:
+            return
         available = self.life.store.ledger.available(account)
         try:
             offer = admission.offer(caller, request)
@@ -238,9 +247,21 @@ class World:
             grant = admission.admit(caller, request, record, offer, counted)
         except FilatureError:
             assert self.life.store.ledger.available(account) == available
+            if claim is not None:
+                self.life.idempotency.release(claim)
             return
+        grant.claim = claim
         self.life.running.append(Running(grant, record))
         await self.try_engine()
+
+    async def _claim(self, record: UsageRecord) -> Claim | None:
+        """With an Idempotency-Key that others have, too; None where one of them has it now."""
+        claim = Claim(AccountId(record.account), self.random.choice("abc"), record.id, b"")
+        if await self.life.idempotency.claim(claim, replaced) is not claim:
+            return None
+        place = (claim.account, claim.key)
+        self.claimed.setdefault(place, []).append((claim.request_id, self.wall_ms))
+        return claim
 
     async def try_engine(self) -> None:
         """It is sent to an engine, perhaps after others."""
@@ -353,6 +374,10 @@ class World:
             )
         for request, cost in self.delivered.items():
             assert charged[request] == cost, "an answer that a client saw complete is charged for"
+        for requests in self.claimed.values():
+            times = sorted(at_ms for request, at_ms in requests if charged.get(request))
+            for one, next_one in pairwise(times):
+                assert next_one - one > KEPT_MS, "an Idempotency-Key is charged for once"
         self._keys_agree(records, await store.reader.read(_spending))
 
     def _keys_agree(
