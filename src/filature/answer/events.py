@@ -18,9 +18,10 @@ from filature.answer.edits import (
     with_usage,
     without_usage,
 )
-from filature.answer.observer import AnswerObserver, Sighting
+from filature.answer.observer import AnswerObserver
 from filature.answer.policy import AnswerPolicy
 from filature.answer.pricing import Cost, cost_members, cost_of
+from filature.answer.sighting import Sighting
 from filature.answer.template import Template, learn
 from filature.answer.usage import Usage, usage_members
 from filature.wire.dialect import Dialect
