@@ -157,11 +157,6 @@ class AnswerObserver:
         return self.meter.content_bytes
 
     @property
-    def finished_choices(self) -> int:
-        """How many choices have a finish reason."""
-        return len(self._finished)
-
-    @property
     def only_first_choice(self) -> bool:
         """Whether there was no choice but the first, and no other was asked for."""
         return self.meter.one_choice and self._seen <= _FIRST
