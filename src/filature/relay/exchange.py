@@ -7,7 +7,7 @@ the client does, and acts when a deadline is over.
 
 from typing import Final
 
-from filature.errors import EngineFailed, EngineTimeout
+from filature.errors import Draining, EngineFailed, EngineTimeout
 from filature.relay.deadlines import (
     ANSWERING,
     ASKING,
@@ -19,7 +19,6 @@ from filature.relay.deadlines import (
     REQUEST_OVER,
 )
 from filature.relay.downstream import NEVER
-from filature.relay.ending import draining
 from filature.relay.engine_side import EngineSide
 from filature.relay.outcome import CLIENT_CLOSED, Outcome
 from filature.relay.reply import UNSENT
@@ -63,7 +62,7 @@ class Exchange(EngineSide):
         self._leave_queue()
         self._drop_engine(cancel=True)
         if not self._was_complete():
-            self._fail(draining(), Outcome.DRAINED)
+            self._fail(Draining(), Outcome.DRAINED)
         elif self._connection.exchange is not None:
             self._connection.exchange.drain()  # the Ending: it would wait for its commit
 
