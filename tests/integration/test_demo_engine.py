@@ -350,9 +350,7 @@ async def test_what_crossed_is_told() -> None:
         assert told["query"] == "q=1"
         assert told["body"] == {"messages": HELLO}
         assert ["x-secret", "s"] in told["headers"]
-        last = running.stats.last_request
-        assert last is not None
-        assert json.loads(last["body"]) == told["body"]
+        assert json.loads(running.stats.history[-1]["body"]) == told["body"]
 
 
 async def test_closing_leaves_nothing_behind() -> None:
@@ -451,11 +449,11 @@ async def test_leaving_the_model_ends_its_generation(model: ModelBackend) -> Non
         )
         async with asyncio.timeout(MODEL_WAIT_S):
             await reader.readuntil(b'"content":"')
-        assert (running.stats.running, model.generating) == (1, 1)
+        assert (running.stats.running, len(model._generating)) == (1, 1)
         writer.transport.abort()
         await until(running, running=0, cancelled=1)
         async with asyncio.timeout(MODEL_WAIT_S):
-            while model.generating:
+            while model._generating:
                 await asyncio.sleep(0.01)
     finally:
         await running.close()

@@ -31,10 +31,6 @@ class EngineStats:
         """The last requests: ``method``, ``path``, ``headers`` (names and values), ``body``."""
         self._failures: Counter[str] = Counter()
 
-    @property
-    def last_request(self) -> dict[str, Any] | None:
-        return self.history[-1] if self.history else None
-
     def still_fails(self, key: str, times: int | None) -> bool:
         """Whether a request with this key fails, of which the first ``times`` do; counts it."""
         if times is None:

@@ -157,17 +157,12 @@ class RateLimiter:
         self._spending = spending
         self._monotonic_s = monotonic_s
         self._wall_ms = wall_ms
-        self._states: dict[str, _KeyState] = {}
+        self._states: dict[str, _KeyState] = {}  # of keys with limits beside their budgets
         self._sweep_from = STATES_SWEPT_FROM
         self._held: dict[tuple[str, str], int] = {}  # by running requests, as in spending
         self._periods: dict[str, list[str]] = {}  # of each key in spending, the earliest first
         for key_id, period in spending:
             insort(self._periods.setdefault(key_id, []), period)
-
-    @property
-    def keys_counted(self) -> int:
-        """Keys that something is remembered of beside their budgets."""
-        return len(self._states)
 
     def now_ms(self) -> int:
         """Of the clock by which minutes are counted."""

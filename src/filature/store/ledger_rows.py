@@ -28,21 +28,9 @@ def read_accounts(connection: Connection) -> list[Account]:
     ]
 
 
-def read_transfers(
-    connection: Connection,
-    *,
-    account: AccountId | None = None,
-    after_seq: int = 0,
-    limit: int | None = None,
-) -> Iterator[Transfer]:
-    """Transfers in the order in which they were decided; those that touch ``account``, or all.
-
-    A fee is a leg of its charge, so those of ``fees`` are the charges that have one.
-    """
-    for _, transfer in numbered_transfers(
-        connection, account=account, after_seq=after_seq, limit=limit
-    ):
-        yield transfer
+def read_transfers(connection: Connection) -> Iterator[Transfer]:
+    """All transfers, in the order in which they were decided."""
+    return (transfer for _, transfer in numbered_transfers(connection))
 
 
 def numbered_transfers(
@@ -52,7 +40,7 @@ def numbered_transfers(
     after_seq: int = 0,
     limit: int | None = None,
 ) -> Iterator[tuple[int, Transfer]]:
-    """As ``read_transfers``, each with its number, from which to read on."""
+    """As ``read_transfers``, each with its number, from which to read on; those that touch ``account``, or all."""
     query = select(transfers).where(transfers.c.seq > after_seq).order_by(transfers.c.seq)
     if account is not None:
         query = query.where(or_(transfers.c.debit == account, transfers.c.credit == account))
