@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from filature.ledger.accounts import Account, AccountKind
 from filature.ledger.transfers import Transfer, TransferKind
@@ -49,6 +49,11 @@ def numbered_transfers(
     options = {"yield_per": _FETCHED}
     for row in connection.execute(query, execution_options=options):
         yield row.seq, _transfer(row)
+
+
+def last_seq(connection: Connection) -> int:
+    """The number of the latest transfer; 0: there is none."""
+    return connection.execute(select(func.max(transfers.c.seq))).scalar() or 0
 
 
 def read_transfer(connection: Connection, transfer: TransferId) -> Transfer | None:
