@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 0.1
 _ENGINE_WAIT_S: Final = 5.0
 """Until it is said that no engine answers; then it is waited for silently."""
-_PLURALS: Final = {"proxy": "proxies", "engine": "engines", "allow_field": "allow_fields"}
-"""Settings of options that may be given several times."""
 
 
 def register(app: typer.Typer) -> None:
@@ -137,9 +135,6 @@ def _serve(given: dict[str, Any]) -> None:
     from filature.worker.app import serve  # noqa: PLC0415  # as above
     from filature.worker.settings import WorkerSettings  # noqa: PLC0415  # as above
 
-    for name, plural in _PLURALS.items():
-        if name in given:
-            given[plural] = given.pop(name)
     settings = settings_of("worker", WorkerSettings, given, ("engine_ca", "proxy_ca"))
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": default_data_dir() / "worker"})
