@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from filature.answer.pricing import credits_text
+from filature.admin.amounts import credits_of
 from filature.errors import BudgetExceeded, RateLimited
 from filature.store.keys import PERIODS_KEPT, ApiKey, Period
 
@@ -245,9 +245,9 @@ class RateLimiter:
             return place
         span = "" if limits.budget_period == "total" else f" for the {limits.budget_period}"
         raise BudgetExceeded(
-            f"This key's budget of {_text(limits.budget)} credits{span} has {_text(max(left, 0))} left "
-            f"({_text(held)} are held by running requests), and this request may cost up to "
-            f"{_text(amount)}. A smaller max_tokens needs less."
+            f"This key's budget of {credits_of(limits.budget)} credits{span} has {credits_of(max(left, 0))} left "
+            f"({credits_of(held)} are held by running requests), and this request may cost up to "
+            f"{credits_of(amount)}. A smaller max_tokens needs less."
         )
 
 
@@ -290,7 +290,3 @@ def _span(ms: int) -> bytes:
         return b"%dms" % ms
     minutes, seconds = divmod(-(-ms // 1000), 60)
     return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
-
-
-def _text(nano: int) -> str:
-    return credits_text(nano).decode("ascii")

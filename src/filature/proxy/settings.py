@@ -13,12 +13,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from filature.admin.amounts import CREDITS_PATTERN
 from filature.answer.pricing import Tariff
 from filature.relay.engines import EngineAddress, key_in_header
-from filature.relay.limits import RelayLimits
+from filature.relay.limits import MIB, RelayLimits
 from filature.request.limits import RequestLimits
 from filature.store.prices import ModelPrice
 from filature.units import NANO_PER_CREDIT, Nano
-
-MIB: Final = 1024 * 1024
 
 DATABASE_FILE: Final = "filature.db"
 
