@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from filature.relay.downstream import Downstream, DownstreamConnection
 from filature.relay.http1 import HEAD_BYTES_MAX, ProtocolError, parse_response_head
-from filature.relay.tunnel import keep_alive
+from filature.relay.sockets import keep_alive
 from filature.wire import control
 from filature.worker.lasting import backoff_s
 
