@@ -28,7 +28,7 @@ class EngineStats:
         """Open now."""
         self.connections_total = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
-        """The last requests: ``method``, ``path``, ``headers`` (names and values), ``body``."""
+        """The last requests: ``method``, ``path``, ``query``, ``headers`` (names and values), ``body``."""
         self._failures: Counter[str] = Counter()
 
     def still_fails(self, key: str, times: int | None) -> bool:
