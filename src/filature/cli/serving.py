@@ -25,7 +25,9 @@ S = TypeVar("S", bound="BaseSettings")
 # options of every command that runs a proxy
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port for clients and workers. [10080]")]
-AdminPort = Annotated[int | None, typer.Option(help="Port for metrics. [10081]")]
+AdminPort = Annotated[
+    int | None, typer.Option(help="Port of the admin API and of metrics. [10081]")
+]
 TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve https.")]
 TlsKey = Annotated[Path | None, typer.Option(help="The certificate's private key.")]
 DataDir = Annotated[
