@@ -9,6 +9,7 @@ import typer
 from pydantic_settings import BaseSettings
 
 from filature.cli.main import app
+from filature.cli.serving import option_of
 from filature.proxy.settings import ProxySettings
 from filature.telemetry.metric_specs import ALL
 from filature.worker.settings import WorkerSettings
@@ -20,8 +21,9 @@ SETTINGS_HEAD = """\
 
 Made from `filature/proxy/settings.py` by `make docs`; do not edit.
 
-Each is read from the environment variable; those that have an option of `filature up` can be given there,
-which counts more. An empty variable is one that is not set. Times are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
+Each is read from the environment variable; those that have an option of `filature up` or `filature proxy` can be given
+there, which counts more. An empty variable is one that is not set. Times are in seconds, sizes in bytes, prices in
+credits. Lists are parted by spaces.
 
 | variable | option | default | meaning |
 | --- | --- | --- | --- |
@@ -55,7 +57,7 @@ nowhere. It knows no prices, so its costs are 0; gauges of what a role does not 
 
 
 def settings_page() -> str:
-    proxy = _rows(ProxySettings, "FILATURE_", _options_of("up"))
+    proxy = _rows(ProxySettings, "FILATURE_", _options_of("up") | _options_of("proxy"))
     return (
         SETTINGS_HEAD
         + proxy
@@ -67,8 +69,7 @@ def settings_page() -> str:
 def _rows(settings: type[BaseSettings], prefix: str, options: set[str]) -> str:
     rows = []
     for name, field in settings.model_fields.items():
-        singular = name.replace("engines", "engine").replace("proxies", "proxy")
-        option = f"--{singular.replace('_', '-')}"
+        option = option_of(name)
         shown = f"`{option}`" if option in options else ""
         default = (
             "" if field.is_required() else _default(field.get_default(call_default_factory=True))

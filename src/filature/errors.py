@@ -22,7 +22,8 @@
     │   ├── EngineFailed           502: no answer, or a broken one
     │   └── EngineTimeout          504: a deadline of ours ran out on it
     └── LocalError             ours
-        ├── Unavailable            503: no engine has room, or we are draining
+        ├── Unavailable            503: no engine has room
+        │   └── Draining           503: we are shutting down
         ├── StoreError             503: the database cannot be read or written
         └── InternalError          500
 
@@ -211,6 +212,13 @@ class Unavailable(LocalError):
     code = "unavailable"
     retry_after_s = 1
     default_message = "No engine is available for this request now."
+
+
+class Draining(Unavailable):
+    """We take nothing new, and end what runs when the grace for it is over."""
+
+    code = "draining"
+    default_message = "This server is shutting down."
 
 
 class StoreError(LocalError):

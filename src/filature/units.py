@@ -28,3 +28,4 @@ BASIS_POINTS_ONE: Final = 10_000
 """A share of 1.0 in basis points."""
 COEFFICIENT_ONE: Final = 1000
 """A coefficient of 1.0 (a worker's multiplier on a model's price)."""
+DAY_MS: Final = 86_400_000

@@ -7,9 +7,8 @@ from importlib.metadata import version
 from ask import Sdk, Traits
 from node_sdks import ENTRY_POINTS, NODE_FOLDER, NodeDriver, NodeSdk
 from python_anthropic import AnthropicMessages, AnthropicMessagesAsync
+from python_langchain import LangChainChat, LangChainEmbeddings
 from python_openai import (
-    LangChainChat,
-    LangChainEmbeddings,
     OpenAIChat,
     OpenAIChatAsync,
     OpenAICompletions,

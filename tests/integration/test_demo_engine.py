@@ -14,15 +14,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from tests.demo_model import MODEL_WAIT_S, loaded_model
 
 from filature.demo.model import ModelBackend
-from filature.demo.model_files import missing
 from filature.demo.options import Script
 from filature.demo.server import DemoEngine, EngineOptions
 
 WAIT_S = 10.0
-MODEL_WAIT_S = 120.0
-"""A model on a busy machine; reaching either is a failure."""
+"""Reaching it is a failure."""
 HELLO = [{"role": "user", "content": "Tell me about silk."}]
 CHAT = "/v1/chat/completions"
 STREAMS: dict[str, dict[str, Any]] = {
@@ -350,9 +349,7 @@ async def test_what_crossed_is_told() -> None:
         assert told["query"] == "q=1"
         assert told["body"] == {"messages": HELLO}
         assert ["x-secret", "s"] in told["headers"]
-        last = running.stats.last_request
-        assert last is not None
-        assert json.loads(last["body"]) == told["body"]
+        assert json.loads(running.stats.history[-1]["body"]) == told["body"]
 
 
 async def test_closing_leaves_nothing_behind() -> None:
@@ -379,15 +376,8 @@ async def test_closing_leaves_nothing_behind() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[ModelBackend]:
-    lacking = missing()
-    if lacking is not None:
-        pytest.skip(f"no model: {lacking}")
-    with pytest.MonkeyPatch.context() as environment:
-        # One thread keeps its pace on a busy machine, where several wait for each other.
-        environment.setenv("RAYON_NUM_THREADS", "1")
-        loaded = ModelBackend.load()
+    with loaded_model() as loaded:
         yield loaded
-        assert loaded.close(MODEL_WAIT_S)
 
 
 async def test_the_model_answers_in_all_dialects(model: ModelBackend) -> None:
@@ -451,11 +441,11 @@ async def test_leaving_the_model_ends_its_generation(model: ModelBackend) -> Non
         )
         async with asyncio.timeout(MODEL_WAIT_S):
             await reader.readuntil(b'"content":"')
-        assert (running.stats.running, model.generating) == (1, 1)
+        assert (running.stats.running, len(model._generating)) == (1, 1)
         writer.transport.abort()
         await until(running, running=0, cancelled=1)
         async with asyncio.timeout(MODEL_WAIT_S):
-            while model.generating:
+            while model._generating:
                 await asyncio.sleep(0.01)
     finally:
         await running.close()

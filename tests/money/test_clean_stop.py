@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
+from tests.demo_model import MODEL_WAIT_S, loaded_model
 from tests.integration.accounts import balance, customer, money, records
 from tests.integration.harness import Answer, Chain
 from tests.integration.messages import cost
 
 from filature.demo.model import ModelBackend
-from filature.demo.model_files import CONTEXT_LENGTH, missing
+from filature.demo.model_files import CONTEXT_LENGTH
 from filature.demo.options import Script
 from filature.demo.server import DemoEngine, EngineOptions
 from filature.request.limits import RequestLimits
@@ -24,7 +25,6 @@ AFFORDED: Final = 25
 AFFORDED_OF_16: Final = 9
 """Of the completions API's own default, which is less than the above."""
 MORE: Final = 500
-MODEL_WAIT_S: Final = 120.0
 TOLD: Final = "Write down the numbers from one to one hundred in words, one after another."
 MESSAGES: Final = [{"role": "user", "content": TOLD}]
 ASKED: Final[dict[Dialect, dict[str, Any]]] = {
@@ -49,15 +49,8 @@ LIMITS: Final = {
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[ModelBackend]:
-    """The demonstration model: a real one, on this machine's CPU."""
-    lacking = missing()
-    if lacking is not None:
-        pytest.skip(f"no model: {lacking}")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAYON_NUM_THREADS", "1")
-        loaded = ModelBackend.load()
+    with loaded_model() as loaded:
         yield loaded
-        assert loaded.close(MODEL_WAIT_S)
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ REQUESTS = st.sampled_from(
         {"continuous": True},
         {"model_names": ("up", "alias")},
         {"prompt_text_bytes": 40, "bytes_per_token": 2.5},
-        {"observe": True},
     ]
 )
 
@@ -49,13 +48,11 @@ def run(
         name: getattr(answer, name)
         for name in (
             "usage",
-            "cost",
             "mode",
             "error",
             "started",
             "has_content",
             "end_mark_seen",
-            "finished_choices",
             "content_events",
             "content_bytes",
             "unprocessed_bytes",

@@ -6,7 +6,7 @@ from typing import Final
 
 from filature.answer.pricing import credits_text
 from filature.errors import InvalidRequest
-from filature.units import NANO_MAX, NANO_PER_CREDIT, Nano
+from filature.units import DAY_MS, NANO_MAX, NANO_PER_CREDIT, Nano
 
 CREDITS_PATTERN: Final = r"^[0-9]{1,10}(\.[0-9]{1,9})?$"
 _CREDITS: Final = re.compile(CREDITS_PATTERN)
@@ -66,3 +66,8 @@ def time_of(unix_ms: int) -> str:
     """A time as RFC 3339 writes it, in UTC, to the millisecond."""
     seconds, ms = divmod(unix_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+def day_of(number: int) -> str:
+    """A day by its number since 1970, in UTC: ``2026-11-24``."""
+    return f"{datetime.fromtimestamp(number * DAY_MS // 1000, UTC):%Y-%m-%d}"

@@ -3,12 +3,12 @@
 import csv
 import io
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from filature.admin.accounts import account_id, find_account, run_command, transfer_id
 from filature.admin.amounts import needed_amount
@@ -21,12 +21,11 @@ from filature.admin.ledger_models import (
     TransferShown,
     ViolationShown,
 )
-from filature.admin.models import IdInPath, Listed, Storable
+from filature.admin.models import Form, IdInPath, Listed, Storable
 from filature.errors import NotFound
 from filature.ledger.commands import Correct
 from filature.ledger.trial_balance import trial_balance
-from filature.store.ledger_rows import numbered_transfers, read_transfer
-from filature.store.schema import transfers
+from filature.store.ledger_rows import last_seq, numbered_transfers, read_transfer
 from filature.store.store import Store
 from filature.units import AccountId, TransferId
 
@@ -54,8 +53,6 @@ CSV_COLUMNS: Final = (
     "note",
 )
 
-Form = Literal["csv", "jsonl"]
-FormAsked = Annotated[Form, Query(alias="format")]
 Numbered = list[tuple[int, TransferShown]]
 
 
@@ -112,11 +109,14 @@ class LedgerRoutes:
         )
 
     async def export(
-        self, form: FormAsked = "jsonl", account: str | None = None, after_seq: Storable = 0
+        self,
+        form: Annotated[Form, Query(alias="format")] = "jsonl",
+        account: str | None = None,
+        after_seq: Storable = 0,
     ) -> StreamingResponse:
         """All transfers that are stored, or those of one account, in the order of the ledger."""
         owner = self._owner(account)
-        last = await self._store.reader.read(_last_seq)
+        last = await self._store.reader.read(last_seq)
         first = await self._page(owner, after_seq, PAGE_ROWS)  # an error here is still a status
         write = _csv if form == "csv" else _jsonl
         kind = "text/csv; charset=utf-8; header=present" if form == "csv" else "application/jsonl"
@@ -188,10 +188,6 @@ class LedgerRoutes:
             if len(page) < PAGE_ROWS or after_seq >= last:
                 return
             page = await self._page(owner, after_seq, PAGE_ROWS)
-
-
-def _last_seq(connection: Connection) -> int:
-    return connection.execute(select(func.max(transfers.c.seq))).scalar() or 0
 
 
 def _jsonl(page: Numbered) -> bytes:

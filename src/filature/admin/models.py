@@ -36,6 +36,8 @@ Storable = Annotated[int, Field(ge=-NANO_MAX, le=NANO_MAX)]
 UNIX_MS_MAX: Final = 253_402_300_799_999
 """The end of the year 9999, behind which no time can be shown."""
 Result = Literal["done", "exists"]
+Form = Literal["csv", "jsonl"]
+FormAsked = Annotated[Form | None, Query(alias="format")]
 
 
 class Asked(BaseModel):

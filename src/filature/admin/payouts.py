@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from filature.admin.accounts import find_account, pay, transfer_id
 from filature.admin.amounts import needed_amount
-from filature.admin.ledger import Form
-from filature.admin.models import IdInPath, Listed, OneLineAsked, Result
+from filature.admin.models import FormAsked, IdInPath, Listed, OneLineAsked, Result
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import PayoutAsked, PayoutShown
 from filature.errors import Conflict, InvalidRequest
@@ -35,7 +34,6 @@ CSV_COLUMNS: Final = (
     "note",
 )
 _PREFIX: Final = "worker:"
-FormAsked = Annotated[Form | None, Query(alias="format")]
 
 
 class PayoutRoutes:

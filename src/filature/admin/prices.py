@@ -20,7 +20,7 @@ from filature.admin.price_models import (
 )
 from filature.admin.workers import Registry
 from filature.errors import FilatureError, InvalidRequest, NotFound
-from filature.store.prices import ALL_MODELS, COEFFICIENT_MAX, ModelPrice
+from filature.store.prices import ALL_MODELS, COEFFICIENT_MAX, ModelPrice, price_of
 from filature.store.schema import tariffs
 from filature.store.store import Store
 
@@ -62,7 +62,7 @@ class Prices:
         def versions(connection: Connection) -> "list[PriceShown]":
             query = select(tariffs).where(tariffs.c.model == model)
             rows = connection.execute(query.order_by(tariffs.c.version.desc()))
-            return [_shown(row) for row in rows]
+            return [PriceShown.of(price_of(row), row.withdrawn_ms) for row in rows]
 
         data = await self._reader.read(versions)
         if not data:
@@ -228,8 +228,3 @@ def _check_aliases(asked: list[NamedAliasAsked], aliases: dict[str, str], models
         raise InvalidRequest(
             f"{model!r} is an alias of {aliases[model]!r}; set that model's price.", param="prices"
         )
-
-
-def _shown(row: Any) -> PriceShown:
-    price = ModelPrice(**{name: getattr(row, name) for name in ModelPrice.__slots__})
-    return PriceShown.of(price, row.withdrawn_ms)

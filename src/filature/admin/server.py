@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
 
 from filature.admin.app import create_app
 from filature.admin.workers import Registry
@@ -49,7 +48,7 @@ class AdminServer:
         listener = _listen(self.host, self.port)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
-            self.application(),
+            self._application,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -67,9 +66,6 @@ class AdminServer:
         self._server.should_exit = True
         await self._serving
         self._server = self._serving = None
-
-    def application(self) -> FastAPI:
-        return self._application
 
 
 class _Server(uvicorn.Server):

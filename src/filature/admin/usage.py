@@ -1,6 +1,5 @@
 """Usage records over HTTP: one, the latest, and their sums. They are those that clients see, of all accounts."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from filature.admin.accounts import find_account
-from filature.admin.amounts import credits_of
+from filature.admin.amounts import credits_of, day_of
 from filature.admin.models import Listed, OneLineAsked, Storable
 from filature.errors import NotFound
 from filature.store.store import Store
@@ -17,7 +16,6 @@ from filature.telemetry.record import UsageRecord
 from filature.units import AccountId
 
 ID_CHARS_MAX: Final = 128
-_DAY_S: Final = 86_400
 _RECORD: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "A usage record as GET /v1/usage/{request_id} shows it",
@@ -83,7 +81,7 @@ class Usage:
 
     async def show(self, request: str) -> Response:
         found = None
-        if len(request) <= ID_CHARS_MAX and request.isprintable():
+        if len(request) <= ID_CHARS_MAX:
             found = await self._usage.get(request)
         if found is None:
             raise NotFound(
@@ -123,7 +121,7 @@ def _public(line: str) -> orjson.Fragment:
 
 def _group_name(by: Group, name: str | int) -> str:
     if by == "day":
-        return f"{datetime.fromtimestamp(int(name) * _DAY_S, UTC):%Y-%m-%d}"
+        return day_of(int(name))
     if by == "account":
         return str(name).partition(":")[2]
     return str(name)

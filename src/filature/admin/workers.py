@@ -2,15 +2,13 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
-from filature.admin.amounts import both
-from filature.admin.ledger import Form
+from filature.admin.amounts import both, day_of
 from filature.admin.marks import AuditShown, ClaimFigures, MarkShown
-from filature.admin.models import Listed, NameInPath, Storable
+from filature.admin.models import FormAsked, Listed, NameInPath, Storable
 from filature.admin.tables_csv import csv_response
 from filature.admin.worker_models import (
     EarningsLine,
@@ -25,8 +23,8 @@ from filature.store.earnings import Earned, earnings
 from filature.store.marks import SUSPENDED
 from filature.store.payouts import read_payouts
 from filature.store.store import Store
+from filature.units import DAY_MS
 
-_DAY_S: Final = 86_400
 CSV_COLUMNS: Final = (
     "day",
     "model",
@@ -44,7 +42,6 @@ CSV_COLUMNS: Final = (
     "earned_nano",
 )
 _SUMMED: Final = ("settled", "prompt", "cached", "completion", "reasoning", "charged", "fees")
-FormAsked = Annotated[Form | None, Query(alias="format")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +180,7 @@ class WorkerRoutes:
         if account is None:
             self._known(name)
         rows = await earnings(self._store.reader, name, since_ms)
-        lines = [EarningsLine.of(row, _day(row.day)) for row in rows]
+        lines = [EarningsLine.of(row, day_of(row.day)) for row in rows]
         if form == "csv":
             return csv_response(CSV_COLUMNS, map(_csv_row, lines))
         payouts = await read_payouts(self._store.reader, worker_account(name))
@@ -192,9 +189,9 @@ class WorkerRoutes:
             paid_out=sum(payout.amount - payout.returned for payout in payouts),
         )
         total = EarningsLine.of(_total(rows), "")
-        since_day = since_ms // (_DAY_S * 1000)
+        since_day = since_ms // DAY_MS
         days = [
-            WorkerDayShown.of(each, _day(each.day))
+            WorkerDayShown.of(each, day_of(each.day))
             for each in await self._store.worker_days.list(name, since_day)
         ]
         return EarningsShown(worker=name, data=lines, total=total, days=days, **amounts)
@@ -262,10 +259,6 @@ class WorkerRoutes:
 
 def _balance(account: Account | None) -> int:
     return 0 if account is None else account.balance
-
-
-def _day(number: int) -> str:
-    return f"{datetime.fromtimestamp(number * _DAY_S, UTC):%Y-%m-%d}"
 
 
 def _total(rows: Iterable[Earned]) -> Earned:

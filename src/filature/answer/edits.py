@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from filature.answer.pricing import COST_KEYS, Cost, cost_members
+from filature.answer.pricing import COST_KEYS, Cost, cost_members, usage_object
 from filature.answer.usage import COUNT_KEYS, Usage, usage_members
 from filature.wire.dialect import Dialect
 from filature.wire.documents import dump_json
@@ -94,7 +94,28 @@ def without_usage(text: bytes, path: tuple[str, ...]) -> bytes:
     return text
 
 
-def with_cost(
+def with_charge(
+    text: bytes,
+    path: tuple[str, ...],
+    dialect: Dialect,
+    told: Mapping[str, object] | None,
+    usage: Usage,
+    cost: Cost,
+    *,
+    agrees: bool,
+) -> bytes:
+    """The text with ``usage`` and its cost in its usage object, which says ``told`` (None: there is none yet) and keeps
+    its own counts where it ``agrees``."""
+    if told is None:
+        return _with_usage(text, path, usage_object(dialect, usage, cost))
+    if agrees:
+        return _with_cost(text, path, told, cost, estimated=usage.estimated)
+    # whether they are estimated the counts say themselves
+    text = _with_counts(text, path, dialect, usage)
+    return _with_cost(text, path, told, cost, estimated=False)
+
+
+def _with_cost(
     text: bytes, path: tuple[str, ...], usage: Mapping[str, object], cost: Cost, *, estimated: bool
 ) -> bytes:
     """The text with the cost last in its usage object, which says ``usage``."""
@@ -119,7 +140,7 @@ def with_cost(
     return b"%b%b%b" % (text[:end], added, text[end:])
 
 
-def with_counts(text: bytes, path: tuple[str, ...], dialect: Dialect, usage: Usage) -> bytes:
+def _with_counts(text: bytes, path: tuple[str, ...], dialect: Dialect, usage: Usage) -> bytes:
     """The text with other counts in its usage object: they come first, and what else it says stays."""
     member = find_usage(text, path)
     if member is None:
@@ -142,14 +163,14 @@ def _without_cost(record: bytes, *, estimated: bool) -> bytes:
     return record
 
 
-def with_usage(text: bytes, path: tuple[str, ...], usage_object: bytes) -> bytes:
+def _with_usage(text: bytes, path: tuple[str, ...], record: bytes) -> bytes:
     """The text with a usage object where it has none, or ``null``."""
     every = _walk(text, path)
     if every:
         last = every[-1]
-        return text[: last.value_start] + usage_object + text[last.value_end :]
+        return text[: last.value_start] + record + text[last.value_end :]
     end = _end_around(text, path)
-    return text if end < 0 else with_members(text, b'"usage":' + usage_object, end)
+    return text if end < 0 else with_members(text, b'"usage":' + record, end)
 
 
 def with_debug(text: bytes, path: tuple[str, ...], debug: bytes) -> bytes:

@@ -10,19 +10,18 @@ from collections.abc import Callable
 from typing import Final
 
 from filature.answer.edits import (
-    with_cost,
-    with_counts,
+    with_charge,
     with_debug,
     with_extra_members,
     with_model,
-    with_usage,
     without_usage,
 )
-from filature.answer.observer import AnswerObserver, Sighting
+from filature.answer.observer import AnswerObserver
 from filature.answer.policy import AnswerPolicy
-from filature.answer.pricing import Cost, cost_members, cost_of
+from filature.answer.pricing import cost_of, usage_object
+from filature.answer.sighting import Sighting
 from filature.answer.template import Template, learn
-from filature.answer.usage import Usage, usage_members
+from filature.answer.usage import Usage
 from filature.wire.dialect import Dialect
 from filature.wire.documents import dump_json, parse_json
 from filature.wire.sse import (
@@ -305,14 +304,8 @@ class EventWriter:
             usage = self._observer.usage()
             cost = cost_of(usage, self._policy.tariff)
             path, told = sighting.usage_path, sighting.usage
-            if told is None:
-                text = with_usage(text, path, self._usage_object(usage, cost))
-            else:
-                estimated = usage.estimated
-                if not self._observer.agrees(told, usage):
-                    text = with_counts(text, path, self._dialect, usage)
-                    estimated = False  # the counts say so
-                text = with_cost(text, path, told, cost, estimated=estimated)
+            agrees = told is None or self._observer.agrees(told, usage)
+            text = with_charge(text, path, self._dialect, told, usage, cost, agrees=agrees)
         if sighting.usage is not None and sighting.choices == 0:
             self._shown = self._observer.usage()
         if self._debug is not None and sighting.final and sighting.choices == 0:
@@ -340,7 +333,7 @@ class EventWriter:
         if usage == self._shown:
             return
         cost = None if policy.tariff is None else cost_of(usage, policy.tariff)
-        shown = b'"usage":' + self._usage_object(usage, cost)
+        shown = b'"usage":' + usage_object(self._dialect, usage, cost)
         if self._debug is not None:
             shown += b"," + self._debug()
         if policy.shows_usage:
@@ -351,10 +344,6 @@ class EventWriter:
             out.append(b"data: " + head + b'"choices":[],' + shown + b"}\n\n")
         elif policy.when_unrequested == "comment":
             out.append(b": filature {" + shown + (b"}\n" if self.has_last_id else b"}\n\n"))
-
-    def _usage_object(self, usage: Usage, cost: Cost | None) -> bytes:
-        costs = b"" if cost is None else cost_members(cost)
-        return b"{" + usage_members(self._dialect, usage) + costs + b"}"
 
     # Ends ------------------------------------------------------------------------------------
 

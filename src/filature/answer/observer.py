@@ -10,7 +10,8 @@ from filature.answer.bounds import UsageBounds, within
 from filature.answer.completion import error_in, has_done_mark, is_end_mark
 from filature.answer.content import Leaves, choice_leaves, collect, payload_leaves, text_bytes
 from filature.answer.meter import UsageMeter
-from filature.answer.usage import Usage, read_record
+from filature.answer.sighting import Sighting
+from filature.answer.usage import Usage, goes_on, read_record
 from filature.wire.dialect import Dialect
 from filature.wire.documents import PARSED_BYTES_MAX, dump_json, parse_json
 
@@ -31,57 +32,10 @@ _ANSWER_KEYS: Final = {
 _FINAL_RESPONSE_TYPES: Final = ("response.completed", "response.incomplete", "response.failed")
 _CHOICE_MAX: Final = 1 << 20  # larger indices are not told apart
 _FIRST: Final = frozenset({0})
+_NOTHING: Final = Sighting()
 _TOP: Final[tuple[str, ...]] = ("usage",)
 _IN_RESPONSE: Final[tuple[str, ...]] = ("response", "usage")
 _IN_MESSAGE: Final[tuple[str, ...]] = ("message", "usage")
-
-
-class Sighting:
-    """What one payload was."""
-
-    __slots__ = (
-        "choices",
-        "content",
-        "end_mark",
-        "error",
-        "final",
-        "finish",
-        "leaf",
-        "usage",
-        "usage_path",
-    )
-
-    def __init__(  # noqa: PLR0913 - each is something that may be seen
-        self,
-        *,
-        content: bool = False,
-        finish: bool = False,
-        end_mark: bool = False,
-        error: bool = False,
-        usage: dict[str, object] | None = None,
-        usage_path: tuple[str, ...] = _TOP,
-        final: bool = False,
-        choices: int = 0,
-        leaf: tuple[str, str] | None = None,
-    ) -> None:
-        self.content = content
-        """It carried text, reasoning or tool deltas."""
-        self.finish = finish
-        """It finishes a choice (or Anthropic's message)."""
-        self.end_mark = end_mark
-        self.error = error
-        self.usage = usage
-        """The record it carried."""
-        self.usage_path = usage_path
-        """Where in the payload the record stands, or would stand."""
-        self.final = final
-        """Whether this is the place for the record that the cost goes into."""
-        self.choices = choices
-        self.leaf = leaf
-        """The text and its member's name, if it is a single one."""
-
-
-_NOTHING: Final = Sighting()
 
 
 class AnswerObserver:
@@ -203,11 +157,6 @@ class AnswerObserver:
         return self.meter.content_bytes
 
     @property
-    def finished_choices(self) -> int:
-        """How many choices have a finish reason."""
-        return len(self._finished)
-
-    @property
     def only_first_choice(self) -> bool:
         """Whether there was no choice but the first, and no other was asked for."""
         return self.meter.one_choice and self._seen <= _FIRST
@@ -240,7 +189,7 @@ class AnswerObserver:
         It is remembered, and read when it is needed or when the next one does not go on from it.
         """
         pending = self._pending
-        if self._pending_text or (pending is not None and not _goes_on(pending, record)):
+        if self._pending_text or (pending is not None and not goes_on(pending, record)):
             self._settle()
         self._pending = record
         self._pending_mark = self.meter.content_events
@@ -476,20 +425,3 @@ def _sendable(error: object) -> object:
 def _index(choice: object, position: int) -> int:
     index = choice.get("index") if isinstance(choice, dict) else None
     return index if type(index) is int and index >= 0 else position
-
-
-def _goes_on(earlier: dict[str, object], record: dict[str, object]) -> bool:
-    """Whether a record says all that an earlier one of the same choice says, and more completion.
-
-    Of every field the largest counts, so an earlier record may be forgotten only then.
-    """
-    before, now = earlier.get("completion_tokens"), record.get("completion_tokens")
-    return (
-        type(before) is int
-        and type(now) is int
-        and before <= now
-        and earlier.get("prompt_tokens") == record.get("prompt_tokens")
-        and earlier.get("prompt_tokens_details") == record.get("prompt_tokens_details")
-        and earlier.get("completion_tokens_details") == record.get("completion_tokens_details")
-        and earlier.get("reasoning_tokens") == record.get("reasoning_tokens")
-    )

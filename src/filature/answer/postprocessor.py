@@ -15,7 +15,6 @@ from filature.answer.events import EventWriter
 from filature.answer.meter import UsageMeter
 from filature.answer.observer import AnswerObserver
 from filature.answer.policy import AnswerPolicy
-from filature.answer.pricing import Cost, cost_of
 from filature.answer.template import Template
 from filature.answer.usage import Usage
 from filature.answer.whole import DocumentWriter
@@ -27,7 +26,6 @@ LEAD_BYTES_MAX: Final = 64 * 1024
 
 _SPACE: Final = b" \t\r\n"
 _EVENT_STARTS: Final = b"deir:"
-_OBSERVED: Final = AnswerPolicy(errors="pass")
 
 
 class AnswerPostprocessor:
@@ -39,7 +37,7 @@ class AnswerPostprocessor:
     name of the model and the client's, which the client gets to see. ``bounds``: the most that can
     have been used; usage and cost keep within them, whatever the engine's records tell.
     ``debug`` makes the member ``"debug":{…}`` that the client asked for beside the usage, at the moment
-    in which that is shown. ``observe``: the bytes pass as they are, whatever the policy.
+    in which that is shown.
     """
 
     __slots__ = (
@@ -47,7 +45,6 @@ class AnswerPostprocessor:
         "_events",
         "_finished",
         "_lead",
-        "_observe",
         "_observer",
         "_template",
         "_writer_arguments",
@@ -70,7 +67,6 @@ class AnswerPostprocessor:
         model_names: tuple[str, str] | None = None,
         bounds: UsageBounds | None = None,
         debug: Callable[[], bytes] | None = None,
-        observe: bool = False,
     ) -> None:
         choices = dialect.has_choices
         self.is_metered = dialect.is_metered
@@ -82,14 +78,11 @@ class AnswerPostprocessor:
             bytes_per_token=bytes_per_token,
             continuous=continuous,
         )
-        self.policy = _OBSERVED if observe else policy
-        self._observe = observe
+        self.policy = policy
         self._observer = AnswerObserver(dialect, meter, bounds)
-        if observe or (model_names is not None and model_names[0] == model_names[1]):
+        if model_names is not None and model_names[0] == model_names[1]:
             model_names = None
-        if observe:
-            debug = None
-        self._writer_arguments = (dialect, self._observer, self.policy, model_names, debug)
+        self._writer_arguments = (dialect, self._observer, policy, model_names, debug)
         self._template: Template | None = None
         self._events: EventWriter | None = None
         self._documents: DocumentWriter | None = None
@@ -127,9 +120,6 @@ class AnswerPostprocessor:
             out = self._documents.feed(data)
         else:
             out = self._begin(data)
-        if self._observe:
-            self.started = True
-            return data
         if out:
             self.started = True
             if out == data:
@@ -199,8 +189,6 @@ class AnswerPostprocessor:
             out = self._documents.finish(clean=clean)
         else:
             out = self._lead if clean and not self.policy.hold_until_content else b""
-        if self._observe:
-            return b""
         self.started = self.started or bool(out)
         return out
 
@@ -215,12 +203,6 @@ class AnswerPostprocessor:
     def usage_claimed(self) -> Usage:
         """``usage`` without bounds: as the engine tells it."""
         return Usage() if self.mode is None else self._observer.claimed
-
-    @property
-    def cost(self) -> Cost | None:
-        """The cost of ``usage``; None without a tariff."""
-        tariff = self.policy.tariff
-        return None if tariff is None else cost_of(self.usage, tariff)
 
     @property
     def exceeded(self) -> bool:
@@ -281,11 +263,6 @@ class AnswerPostprocessor:
     def end_mark_seen(self) -> bool:
         """Whether the dialect's end mark came."""
         return self._observer.end_mark_seen
-
-    @property
-    def finished_choices(self) -> int:
-        """How many choices have a finish reason."""
-        return self._observer.finished_choices
 
     @property
     def next_sequence_number(self) -> int:

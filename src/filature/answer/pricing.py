@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from filature.answer.usage import Usage
+from filature.answer.usage import Usage, usage_members
 from filature.units import COEFFICIENT_ONE, NANO_PER_CREDIT
+from filature.wire.dialect import Dialect
 
 _TOKENS_PER_PRICE: Final = 1_000_000
 _DIVISOR: Final = _TOKENS_PER_PRICE * COEFFICIENT_ONE
@@ -95,3 +96,9 @@ def cost_members(cost: Cost) -> bytes:
         total,
         credits_text(total),
     )
+
+
+def usage_object(dialect: Dialect, usage: Usage, cost: Cost | None) -> bytes:
+    """A whole usage object of the dialect, with the cost where there is one."""
+    costs = b"" if cost is None else cost_members(cost)
+    return b"{" + usage_members(dialect, usage) + costs + b"}"

@@ -111,6 +111,24 @@ def _read_anthropic(usage: Mapping[str, object]) -> Record:
     return Record(prompt, cached, count(usage.get("output_tokens")), None)
 
 
+def goes_on(earlier: Mapping[str, object], record: Mapping[str, object]) -> bool:
+    """Whether a record of chat or completions says all that an earlier one of the same choice does, and no less of the
+    completion.
+
+    Of every field the largest counts, so an earlier record may be forgotten only then.
+    """
+    before, now = earlier.get("completion_tokens"), record.get("completion_tokens")
+    return (
+        type(before) is int
+        and type(now) is int
+        and before <= now
+        and earlier.get("prompt_tokens") == record.get("prompt_tokens")
+        and earlier.get("prompt_tokens_details") == record.get("prompt_tokens_details")
+        and earlier.get("completion_tokens_details") == record.get("completion_tokens_details")
+        and earlier.get("reasoning_tokens") == record.get("reasoning_tokens")
+    )
+
+
 _COMMON_COUNT_KEYS: Final = (
     "prompt_tokens",
     "prompt_tokens_details",

@@ -6,11 +6,10 @@ from typing import Final
 
 import orjson
 
-from filature.answer.edits import with_cost, with_counts, with_debug, with_model, with_usage
+from filature.answer.edits import with_charge, with_debug, with_model
 from filature.answer.observer import AnswerObserver
 from filature.answer.policy import AnswerPolicy
-from filature.answer.pricing import cost_members, cost_of
-from filature.answer.usage import usage_members
+from filature.answer.pricing import cost_of
 from filature.wire.dialect import Dialect
 from filature.wire.documents import (
     PARSED_BYTES_MAX,
@@ -154,15 +153,8 @@ class DocumentWriter:
         if is_answer and self._policy.tariff is not None:
             usage = observer.usage()
             cost = cost_of(usage, self._policy.tariff)
-            if record is not None:
-                estimated = usage.estimated
-                if not observer.agrees(record, usage):
-                    text = with_counts(text, _USAGE_PATH, self._dialect, usage)
-                    estimated = False  # the counts say so
-                text = with_cost(text, _USAGE_PATH, record, cost, estimated=estimated)
-            else:
-                members = usage_members(self._dialect, usage) + cost_members(cost)
-                text = with_usage(text, _USAGE_PATH, b"{" + members + b"}")
+            agrees = record is None or observer.agrees(record, usage)
+            text = with_charge(text, _USAGE_PATH, self._dialect, record, usage, cost, agrees=agrees)
         if is_answer and self._debug is not None:
             text = with_debug(text, _USAGE_PATH, self._debug())
         if self._model_names is not None:

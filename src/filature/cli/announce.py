@@ -31,8 +31,8 @@ class Announcement:
         """To be called in the proxy's loop, as soon as its ports are open."""
         settings = self._settings
         scheme = "https" if settings.tls_cert else "http"
-        url = f"{scheme}://{_authority(settings.host, proxy.port)}"
-        admin = f"http://{_authority(settings.admin_host, proxy.admin_port)}"
+        url = f"{scheme}://{authority(settings.host, proxy.port)}"
+        admin = f"http://{authority(settings.admin_host, proxy.admin_port)}"
         say(f"Filature listens at {url} (metrics: {admin}/metrics); Ctrl-C ends it.")
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._engines(proxy, url)))
@@ -105,7 +105,7 @@ def curl(url: str, model: str) -> str:
     )
 
 
-def _authority(host: str, port: int) -> str:
+def authority(host: str, port: int) -> str:
     """What a client on this machine connects to."""
     if host in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
         host = "127.0.0.1"

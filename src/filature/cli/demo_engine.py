@@ -90,7 +90,8 @@ def _serve(
     script: Script,
 ) -> None:
     from filature.demo import available_backend  # noqa: PLC0415  # --help is quick
-    from filature.demo.run import BackendError, run  # noqa: PLC0415  # as above
+    from filature.demo.model import ModelLoadError  # noqa: PLC0415  # as above
+    from filature.demo.run import run  # noqa: PLC0415  # as above
 
     available, description = available_backend()
     if backend is Backend.MODEL and available != "model":
@@ -114,7 +115,7 @@ def _serve(
             port=port,
             listening=listening,
         )
-    except BackendError as error:
+    except ModelLoadError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"cannot listen: {error.strerror or error}")

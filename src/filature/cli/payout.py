@@ -1,7 +1,6 @@
 """``filature payout``: workers paid by an operator, and what the owner of a GPU asks to be paid."""
 
 import secrets
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -66,10 +65,7 @@ def list_(
 ) -> None:
     """List payouts, and requests for some that were not paid."""
     if as_csv:
-        if session.as_json:
-            raise CommandFailed("--json and --csv: give one of them", CHOICE_WRONG)
-        session.api.download("/payouts", sys.stdout.buffer, worker=worker, format="csv")
-        sys.stdout.buffer.flush()
+        session.write_csv("/payouts", worker=worker)
         return
     answer = session.api.get("/payouts", worker=worker)
     if session.as_json:

@@ -42,6 +42,4 @@ def proxy(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     docs/settings.md.
     """
     given = {name: value for name, value in locals().items() if value is not None}
-    if engine:
-        given["engines"] = given.pop("engine")
     serve_proxy("proxy", proxy_settings("proxy", given), None)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
+from filature.cli.connect import CHOICE_WRONG, FAILED
+
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from filature.cli.demo_child import DemoChild
     from filature.proxy.settings import ProxySettings
 
-CHOICE_WRONG: Final = 2
-"""Exit status for settings that cannot be used; 1 is for what went wrong with good ones."""
-_OPTIONS: Final = {"engines": "engine", "proxies": "proxy", "allow_fields": "allow-field"}
-"""Settings that hold several, and the option that may be given several times."""
+SEVERAL: Final = {"engine": "engines", "proxy": "proxies", "allow_field": "allow_fields"}
+"""Options that may be given several times, and the settings that hold what they say."""
 _PORT_OPTIONS: Final = "others with --port and --admin-port"
 
 S = TypeVar("S", bound="BaseSettings")
@@ -25,7 +25,9 @@ S = TypeVar("S", bound="BaseSettings")
 # options of every command that runs a proxy
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port for clients and workers. [10080]")]
-AdminPort = Annotated[int | None, typer.Option(help="Port for metrics. [10081]")]
+AdminPort = Annotated[
+    int | None, typer.Option(help="Port of the admin API and of metrics. [10081]")
+]
 TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve https.")]
 TlsKey = Annotated[Path | None, typer.Option(help="The certificate's private key.")]
 DataDir = Annotated[
@@ -45,10 +47,20 @@ Database = Annotated[
 ]
 
 
+def option_of(setting: str) -> str:
+    """``--allow-field`` of ``allow_fields``; whether a command has it is another question."""
+    names = {several: one for one, several in SEVERAL.items()}
+    return f"--{names.get(setting, setting).replace('_', '-')}"
+
+
 def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple[str, ...]) -> S:
-    """The settings, or one line for each that is wrong. ``files``: those that name a file that has to be there."""
+    """The settings by options, as ``given`` by their names, or one line for each that is wrong.
+
+    ``files``: those that name a file that has to be there.
+    """
     from pydantic import ValidationError  # noqa: PLC0415  # --help is quick
 
+    given = {SEVERAL.get(name, name): value for name, value in given.items() if value != []}
     try:
         settings = kind(**given)
     except ValidationError as error:
@@ -57,7 +69,7 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
             name = "-".join(str(part) for part in problem["loc"][:1])
             message = problem["msg"].removeprefix("Value error, ")
             missing = problem["type"] == "missing"
-            place = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+            place = option_of(name)
             if name not in given and not missing:  # some have no option
                 place = f"{kind.model_config['env_prefix']}{name}".upper()
             lines.append(f"{place}: {'is needed' if missing else message}")
@@ -67,9 +79,9 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
         try:
             there = path is None or path.is_file()
         except OSError as error:
-            fail(command, f"--{name.replace('_', '-')}: {path}: {error.strerror}", CHOICE_WRONG)
+            fail(command, f"{option_of(name)}: {path}: {error.strerror}", CHOICE_WRONG)
         if not there:
-            fail(command, f"--{name.replace('_', '-')}: there is no file {path}", CHOICE_WRONG)
+            fail(command, f"{option_of(name)}: there is no file {path}", CHOICE_WRONG)
     return settings
 
 
@@ -127,7 +139,7 @@ def run(command: str, serving: Coroutine[Any, Any, None], log_level: str) -> Non
         fail(command, f"cannot listen: {error.strerror or error}{hint}")
 
 
-def fail(command: str, message: str, status: int = 1) -> NoReturn:
+def fail(command: str, message: str, status: int = FAILED) -> NoReturn:
     for line in message.splitlines():
         sys.stderr.write(f"filature {command}: {line}\n")
     raise typer.Exit(status)

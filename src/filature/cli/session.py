@@ -11,7 +11,14 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec
 
 import typer
 
-from filature.cli.connect import FAILED, AdminApi, CommandFailed, Target, connected
+from filature.cli.connect import (
+    CHOICE_WRONG,
+    FAILED,
+    AdminApi,
+    CommandFailed,
+    Target,
+    connected,
+)
 from filature.errors import FilatureError
 
 P = ParamSpec("P")
@@ -68,6 +75,13 @@ class Session:
         if self._api is None:
             self._api = self._open.enter_context(connected(self.target, begins=self._begins))
         return self._api
+
+    def write_csv(self, path: str, **query: object) -> None:
+        """An answer as CSV to standard output. Raises CommandFailed, also where JSON was asked for, too."""
+        if self.as_json:
+            raise CommandFailed("--json and --csv: give one of them", CHOICE_WRONG)
+        self.api.download(path, sys.stdout.buffer, format="csv", **query)
+        sys.stdout.buffer.flush()
 
     def close(self) -> None:
         self._open.close()

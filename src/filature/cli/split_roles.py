@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from filature.cli.announce import authority
 from filature.proxy.app import Proxy, serve
 from filature.proxy.settings import ProxySettings
 from filature.worker.app import Worker
@@ -44,11 +45,9 @@ class _Roles:
             if token.worker == WORKER and token.revoked_ms is None:
                 await store.worker_tokens.revoke(token.id)
         secret, _ = await store.worker_tokens.create(WORKER, None)
-        host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared
         scheme = "http" if settings.tls_cert is None else "https"
-        authority = f"[{host}]:{proxy.port}" if ":" in host else f"{host}:{proxy.port}"
         given = WorkerSettings(
-            proxies=[f"{scheme}://{authority}"],
+            proxies=[f"{scheme}://{authority(settings.host, proxy.port)}"],
             token=SecretStr(secret),
             engines=settings.engines,
             engine_key=settings.engine_key,

@@ -78,8 +78,6 @@ def up(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     """
     given = {name: value for name, value in locals().items() if value is not None}
     del given["demo"], given["split_roles"]
-    if engine:
-        given["engines"] = given.pop("engine")
     settings = proxy_settings("up", given)
     if settings.engines:
         serve_proxy("up", settings, None, split=split_roles)

@@ -1,7 +1,6 @@
 """``filature worker``: sells the tokens of the engine beside it; and what an operator sees of workers."""
 
 import asyncio
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,12 +10,13 @@ import typer
 
 from filature.cli import worker_audit, worker_change, worker_statement
 from filature.cli.announce import say
-from filature.cli.connect import CHOICE_WRONG, CommandFailed
+from filature.cli.connect import CHOICE_WRONG
 from filature.cli.key import coefficient_text
 from filature.cli.serving import fail, run, settings_of
 from filature.cli.session import Session, command, target_of_environment
 from filature.cli.tables import Column, credits_text, show_json, show_table
 from filature.cli.times import unix_ms
+from filature.cli.worker_audit import Name
 
 if TYPE_CHECKING:
     from filature.worker.app import Worker
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 0.1
 _ENGINE_WAIT_S: Final = 5.0
 """Until it is said that no engine answers; then it is waited for silently."""
-_PLURALS: Final = {"proxy": "proxies", "engine": "engines", "allow_field": "allow_fields"}
-"""Settings of options that may be given several times."""
 
 
 def register(app: typer.Typer) -> None:
@@ -137,16 +135,10 @@ def _serve(given: dict[str, Any]) -> None:
     from filature.worker.app import serve  # noqa: PLC0415  # as above
     from filature.worker.settings import WorkerSettings  # noqa: PLC0415  # as above
 
-    for name, plural in _PLURALS.items():
-        if name in given:
-            given[plural] = given.pop(name)
     settings = settings_of("worker", WorkerSettings, given, ("engine_ca", "proxy_ca"))
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": default_data_dir() / "worker"})
     run("worker", serve(settings, Announcement().started), settings.log_level)
-
-
-Name = Annotated[str, typer.Argument(help="The worker's name.")]
 
 
 def list_(session: Session) -> None:
@@ -231,10 +223,7 @@ def earnings(
     since_ms = unix_ms(since, time.time_ns() // 1_000_000, "--since")
     path = f"/workers/{quote(name, safe='')}/earnings"
     if as_csv:
-        if session.as_json:
-            raise CommandFailed("--json and --csv: give one of them", CHOICE_WRONG)
-        session.api.download(path, sys.stdout.buffer, since_ms=since_ms, format="csv")
-        sys.stdout.buffer.flush()
+        session.write_csv(path, since_ms=since_ms)
         return
     answer = session.api.get(path, since_ms=since_ms)
     if session.as_json:

@@ -92,11 +92,11 @@ def head_bytes(
     )
 
 
-def document_output(body: bytes, script: Script, *, fails: bool, close: bool = False) -> Output:
+def document_output(body: bytes, script: Script, *, fails: bool) -> Output:
     """A whole answer, with the fault if it ``fails``."""
     fault = script.fault if fails else Fault.NONE
     if fault in (Fault.NONE, Fault.NO_DONE):
-        head = head_bytes(200, b"application/json", len(body), close=close)
+        head = head_bytes(200, b"application/json", len(body))
         return Output(b"", [head + body])
     if (early := _without_answer(script)) is not None:
         return early

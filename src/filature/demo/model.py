@@ -135,11 +135,6 @@ class ModelBackend:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    @property
-    def generating(self) -> int:
-        """Requests that a thread is at."""
-        return len(self._generating)
-
     @staticmethod
     def prompts_of(question: Question) -> list[str]:
         if question.dialect is Dialect.COMPLETIONS:

@@ -168,15 +168,6 @@ def _integer(body: dict[str, Any], name: str) -> int | None:
     return value
 
 
-def _list(body: dict[str, Any], name: str) -> list[Any]:
-    value = body.get(name)
-    if value is None:
-        raise _invalid("missing", f"body.{name}", "Field required")
-    if not isinstance(value, list):
-        raise _invalid("list_type", f"body.{name}", "Input should be a valid list")
-    return value
-
-
 def _content(content: Any) -> tuple[str, int]:
     """Text and tokens of a message's content: a string or a list of parts."""
     if isinstance(content, str):
@@ -206,7 +197,11 @@ def _read_messages(question: Question) -> None:
     body = question.body
     if system := body.get("system") if question.dialect.is_anthropic else None:
         _add_message(question, "system", system)
-    messages = _list(body, "messages")
+    messages = body.get("messages")
+    if messages is None:
+        raise _invalid("missing", "body.messages", "Field required")
+    if not isinstance(messages, list):
+        raise _invalid("list_type", "body.messages", "Input should be a valid list")
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             where = f"body.messages.{index}"

@@ -5,20 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import uvloop
 
+from filature.demo.model import ModelBackend
 from filature.demo.model_files import CONTEXT_LENGTH, MODEL_NAME
 from filature.demo.options import Script
 from filature.demo.server import DemoEngine, EngineOptions
-
-if TYPE_CHECKING:
-    from filature.demo.model import ModelBackend
-
-
-class BackendError(Exception):
-    """The model could not be loaded."""
 
 
 def run(
@@ -33,13 +26,13 @@ def run(
 ) -> None:
     """Serve until SIGINT or SIGTERM. ``listening`` gets the URL and the models' names.
 
-    Raises ``BackendError`` and ``OSError``.
+    Raises ``ModelLoadError`` and ``OSError``.
     """
     names = models or ((MODEL_NAME,) if use_model else ("demo",))
     context = context_length or (CONTEXT_LENGTH if use_model else 8192)
     options = EngineOptions(models=names, context_length=context, script=script)
 
-    model = _load() if use_model else None
+    model = ModelBackend.load() if use_model else None
 
     async def serve() -> None:
         engine = DemoEngine(options, model=model)
@@ -56,12 +49,3 @@ def run(
     if model is not None and not model.close():
         sys.stdout.flush()
         os._exit(0)  # the interpreter cannot end under a thread that is inside the library
-
-
-def _load() -> "ModelBackend":
-    from filature.demo.model import ModelBackend, ModelLoadError  # noqa: PLC0415  # may be missing
-
-    try:
-        return ModelBackend.load()
-    except ModelLoadError as error:
-        raise BackendError(str(error)) from error

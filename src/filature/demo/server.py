@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
@@ -16,6 +17,12 @@ from filature.demo.formats.embeddings import embeddings_document
 from filature.demo.formats.messages import MessagesFormat
 from filature.demo.formats.responses import ResponsesFormat
 from filature.demo.http import Connection, Request
+from filature.demo.model import ModelBackend
+from filature.demo.model_answer import (
+    ModelAnswer,
+    TaskExchange,
+    refuse_what_is_not_offered,
+)
 from filature.demo.options import Fault, Script, ScriptError, override, override_by_name
 from filature.demo.pieces import Counts, Piece, with_finish_apart
 from filature.demo.player import Pacer, Player
@@ -31,12 +38,6 @@ from filature.demo.scripted import ScriptedBackend
 from filature.demo.stats import EngineStats
 from filature.demo.text import seed_of
 from filature.wire.dialect import DIALECT_BY_PATH, Dialect
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from filature.demo.model import ModelBackend
-    from filature.demo.model_answer import TaskExchange
 
 _FORMATS: Final[dict[Dialect, type[ChoicesFormat | MessagesFormat | ResponsesFormat]]] = {
     Dialect.CHAT: ChoicesFormat,
@@ -69,7 +70,7 @@ class DemoEngine:
     """
 
     def __init__(
-        self, options: EngineOptions | None = None, *, model: "ModelBackend | None" = None
+        self, options: EngineOptions | None = None, *, model: ModelBackend | None = None
     ) -> None:
         self.options = options or EngineOptions()
         self.stats = EngineStats()
@@ -240,12 +241,10 @@ class DemoEngine:
 
     # The model
 
-    def _run_model(self, connection: Connection, model: "ModelBackend", reply: Reply) -> None:
-        from filature.demo import model_answer  # noqa: PLC0415  # only where there is a model
-
+    def _run_model(self, connection: Connection, model: ModelBackend, reply: Reply) -> None:
         question = reply.question
-        model_answer.refuse_what_is_not_offered(reply)
-        exchange = model_answer.TaskExchange()
+        refuse_what_is_not_offered(reply)
+        exchange = TaskExchange()
 
         async def answer() -> None:
             if question.dialect is Dialect.COUNT_TOKENS:
@@ -254,7 +253,7 @@ class DemoEngine:
                 return
             form = _FORMATS[question.dialect](reply)
             context = self.options.context_length
-            run = model_answer.ModelAnswer(connection, model, reply, context, exchange.readable)
+            run = ModelAnswer(connection, model, reply, context, exchange.readable)
             await run.run(form)
 
         self._run_task(connection, exchange, answer(), question.dialect)
@@ -262,8 +261,8 @@ class DemoEngine:
     def _run_task(
         self,
         connection: Connection,
-        exchange: "TaskExchange",
-        work: "Coroutine[Any, Any, None]",
+        exchange: TaskExchange,
+        work: Coroutine[Any, Any, None],
         dialect: Dialect,
     ) -> None:
         """Let ``work`` answer; what it raises becomes the answer."""
@@ -347,13 +346,11 @@ class DemoEngine:
             self._send_tokens(connection, question.prompt_tokens[0], question)
             return
 
-        from filature.demo import model_answer  # noqa: PLC0415  # only where there is a model
-
         async def count() -> None:
             (tokens,) = await model.count(model.prompts_of(question))
             self._send_tokens(connection, tokens, question)
 
-        exchange = model_answer.TaskExchange()
+        exchange = TaskExchange()
         self._run_task(connection, exchange, count(), question.dialect)
 
     def _send_tokens(self, connection: Connection, count: int, question: Question) -> None:

@@ -28,12 +28,8 @@ class EngineStats:
         """Open now."""
         self.connections_total = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
-        """The last requests: ``method``, ``path``, ``headers`` (names and values), ``body``."""
+        """The last requests: ``method``, ``path``, ``query``, ``headers`` (names and values), ``body``."""
         self._failures: Counter[str] = Counter()
-
-    @property
-    def last_request(self) -> dict[str, Any] | None:
-        return self.history[-1] if self.history else None
 
     def still_fails(self, key: str, times: int | None) -> bool:
         """Whether a request with this key fails, of which the first ``times`` do; counts it."""

@@ -7,52 +7,19 @@ from filature.ledger.commands import Correct, Payout, Refund, TopUp
 from filature.ledger.outcomes import Effects, Outcome, Result
 from filature.ledger.state import State
 from filature.ledger.transfers import Transfer, TransferKind, corrected_fee
-from filature.units import HoldId, TransferId
+from filature.units import AccountId, HoldId, TransferId
 
 
 def decide_top_up(state: State, command: TopUp) -> Result:
-    return _decide(
-        state,
-        Transfer(
-            command.id,
-            TransferKind.TOP_UP,
-            TREASURY,
-            command.client,
-            command.amount,
-            command.at_ms,
-            note=command.note,
-        ),
-    )
+    return _decide(state, command, TransferKind.TOP_UP, TREASURY, command.client)
 
 
 def decide_refund(state: State, command: Refund) -> Result:
-    return _decide(
-        state,
-        Transfer(
-            command.id,
-            TransferKind.REFUND,
-            command.client,
-            TREASURY,
-            command.amount,
-            command.at_ms,
-            note=command.note,
-        ),
-    )
+    return _decide(state, command, TransferKind.REFUND, command.client, TREASURY)
 
 
 def decide_payout(state: State, command: Payout) -> Result:
-    return _decide(
-        state,
-        Transfer(
-            command.id,
-            TransferKind.PAYOUT,
-            command.worker,
-            TREASURY,
-            command.amount,
-            command.at_ms,
-            note=command.note,
-        ),
-    )
+    return _decide(state, command, TransferKind.PAYOUT, command.worker, TREASURY)
 
 
 def decide_correct(state: State, command: Correct) -> Result:
@@ -91,8 +58,17 @@ def decide_correct(state: State, command: Correct) -> Result:
     return _moved(state, correction)
 
 
-def _decide(state: State, transfer: Transfer) -> Result:
+def _decide(
+    state: State,
+    command: TopUp | Refund | Payout,
+    kind: TransferKind,
+    debit: AccountId,
+    credit: AccountId,
+) -> Result:
     """A transfer between the treasury and someone: new, seen before, or refused."""
+    transfer = Transfer(
+        command.id, kind, debit, credit, command.amount, command.at_ms, note=command.note
+    )
     seen = state.transfer(transfer.id)
     if seen is not None:
         return Result(Outcome.EXISTS if _is_same(seen, transfer) else Outcome.CONFLICT)
@@ -100,10 +76,9 @@ def _decide(state: State, transfer: Transfer) -> Result:
         return Result(Outcome.CONFLICT)
     if not is_amount(transfer.amount, least=1):
         return Result(Outcome.INVALID_AMOUNT)
-    of_worker = transfer.kind is TransferKind.PAYOUT
-    kind = AccountKind.WORKER if of_worker else AccountKind.CLIENT
-    theirs = transfer.credit if transfer.debit == TREASURY else transfer.debit
-    wrong = wrong_account(state, theirs, kind)
+    of_worker = kind is TransferKind.PAYOUT
+    theirs = credit if debit == TREASURY else debit
+    wrong = wrong_account(state, theirs, AccountKind.WORKER if of_worker else AccountKind.CLIENT)
     if wrong is not None:
         return Result(wrong)
     if of_worker and transfer.amount > state.accounts[theirs].balance:

@@ -7,7 +7,8 @@ the request may be admitted once more with the count that an engine gave.
 from collections.abc import Callable
 from typing import Final
 
-from filature.answer.pricing import Tariff, credits_text
+from filature.admin.amounts import credits_of
+from filature.answer.pricing import Tariff
 from filature.errors import (
     InsufficientQuota,
     InternalError,
@@ -236,11 +237,7 @@ class Admission:
         available, held = (Nano(0), Nano(0)) if there is None else (there.available, there.held)
         name = account.partition(":")[2]
         return (
-            f"This request needs {_text(needed)} credits for its prompt and a first token; the account "
-            f"{name!r} has {_text(available)} available, and running requests hold {_text(held)}. "
+            f"This request needs {credits_of(needed)} credits for its prompt and a first token; the account "
+            f"{name!r} has {credits_of(available)} available, and running requests hold {credits_of(held)}. "
             f"The operator adds credit with `filature account top-up {name} AMOUNT`."
         )
-
-
-def _text(nano: int) -> str:
-    return credits_text(nano).decode("ascii")

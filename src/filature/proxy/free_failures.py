@@ -32,11 +32,6 @@ class FreeFailures:
         self._accounts_max = accounts_max
         self._scores: OrderedDict[AccountId, tuple[float, float]] = OrderedDict()
 
-    @property
-    def accounts(self) -> int:
-        """How many have a score."""
-        return len(self._scores)
-
     def check(self, account: AccountId) -> float:
         """Seconds that a request waits before it is begun; up to DELAY_MAX_S. Raises RateLimited."""
         if account not in self._scores:

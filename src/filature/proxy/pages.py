@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import orjson
 
 from filature.answer.pricing import credits_text
-from filature.errors import AuthenticationFailed, ModelNotFound, NotFound, Unavailable
+from filature.errors import AuthenticationFailed, Draining, ModelNotFound, NotFound, Unavailable
 from filature.proxy.callers import Caller
 from filature.relay.engines import EngineDirectory
 from filature.relay.http1 import RequestHead
@@ -160,7 +160,7 @@ class Pages:
 
     def _ready(self, head: RequestHead, caller: Caller | None) -> Body:
         if self._is_draining():
-            raise Unavailable("This server is shutting down.", code="draining")
+            raise Draining
         if self._store.ledger.failing is not None:
             raise Unavailable("The ledger cannot be written to.", code="ledger_unavailable")
         if not self._engines.is_ready:

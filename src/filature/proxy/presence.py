@@ -1,12 +1,10 @@
 """Adds up how long each worker is ready, how long idle, and what it refuses; by its heartbeats."""
 
 from collections.abc import Callable
-from typing import Final
 
 from filature.relay.engines import Engine
 from filature.store.availability import WorkerDay, WorkerDays
-
-_DAY_MS: Final = 86_400_000
+from filature.units import DAY_MS
 
 
 class Seen:
@@ -57,5 +55,5 @@ class Presence:
             raise
 
     def _day(self, worker: str) -> WorkerDay:
-        key = (worker, self._wall_ms() // _DAY_MS)
+        key = (worker, self._wall_ms() // DAY_MS)
         return self._days.setdefault(key, WorkerDay(*key))

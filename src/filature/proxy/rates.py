@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from filature.answer.pricing import credits_text
+from filature.admin.amounts import credits_of
 from filature.errors import BudgetExceeded, RateLimited
 from filature.store.keys import PERIODS_KEPT, ApiKey, Period
 
@@ -162,17 +162,12 @@ class RateLimiter:
         self._spending = spending
         self._monotonic_s = monotonic_s
         self._wall_ms = wall_ms
-        self._states: dict[str, _KeyState] = {}
+        self._states: dict[str, _KeyState] = {}  # of keys with limits beside their budgets
         self._sweep_from = STATES_SWEPT_FROM
         self._held: dict[tuple[str, str], int] = {}  # by running requests, as in spending
         self._periods: dict[str, list[str]] = {}  # of each key in spending, the earliest first
         for key_id, period in spending:
             insort(self._periods.setdefault(key_id, []), period)
-
-    @property
-    def keys_counted(self) -> int:
-        """Keys that something is remembered of beside their budgets."""
-        return len(self._states)
 
     def now_ms(self) -> int:
         """Of the clock by which minutes are counted."""
@@ -256,9 +251,9 @@ class RateLimiter:
             return place
         span = "" if limits.budget_period == "total" else f" for the {limits.budget_period}"
         raise BudgetExceeded(
-            f"This key's budget of {_text(limits.budget)} credits{span} has {_text(max(left, 0))} left "
-            f"({_text(held)} are held by running requests), and this request may cost up to "
-            f"{_text(amount)}. A smaller max_tokens needs less."
+            f"This key's budget of {credits_of(limits.budget)} credits{span} has {credits_of(max(left, 0))} left "
+            f"({credits_of(held)} are held by running requests), and this request may cost up to "
+            f"{credits_of(amount)}. A smaller max_tokens needs less."
         )
 
 
@@ -302,7 +297,3 @@ def _span(ms: int) -> bytes:
         return b"%dms" % ms
     minutes, seconds = divmod(-(-ms // 1000), 60)
     return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
-
-
-def _text(nano: int) -> str:
-    return credits_text(nano).decode("ascii")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from filature.errors import (
     AuthenticationFailed,
+    Draining,
     FilatureError,
     InvalidRequest,
     MethodNotAllowed,
@@ -184,7 +185,7 @@ class Routes:
         lines = self._header_lines(head, record.id)
         try:
             if self._is_draining():
-                raise Unavailable("This server is shutting down.", code="draining")
+                raise Draining
             caller = route.caller
             assert caller is not None  # the route had one, or was refused
             self._callers.check(caller)
@@ -231,7 +232,7 @@ class Routes:
         def answer() -> bytes | Coroutine[Any, Any, bytes]:
             self._control.check(worker)
             if self._is_draining():
-                raise Unavailable("This server is shutting down.", code="draining")
+                raise Draining
             endpoint = worker.endpoint
             return b"" if endpoint is None else endpoint(worker.token, body)
 

@@ -13,12 +13,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from filature.admin.amounts import CREDITS_PATTERN
 from filature.answer.pricing import Tariff
 from filature.relay.engines import EngineAddress, key_in_header
-from filature.relay.limits import RelayLimits
+from filature.relay.limits import MIB, RelayLimits
 from filature.request.limits import RequestLimits
 from filature.store.prices import ModelPrice
 from filature.units import NANO_PER_CREDIT, Nano
-
-MIB: Final = 1024 * 1024
 
 DATABASE_FILE: Final = "filature.db"
 
@@ -53,12 +51,18 @@ class ProxySettings(BaseSettings):
     )
     engine_key: SecretStr | None = Field(None, description="The engines' own API key")
     engine_ca: Path | None = Field(None, description="CA certificates (PEM) for https engines")
-    host: str = Field("127.0.0.1", min_length=1, description="Address that clients connect to")
-    port: int = Field(10080, ge=0, le=65535, description="Port for clients; 0: any free one")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that clients and workers connect to"
+    )
+    port: int = Field(
+        10080, ge=0, le=65535, description="Port for clients and workers; 0: any free one"
+    )
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve https")
     tls_key: Path | None = Field(None, description="Private key (PEM) of the certificate")
     admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port")
-    admin_port: int = Field(10081, ge=0, le=65535, description="Port for metrics; 0: any free one")
+    admin_port: int = Field(
+        10081, ge=0, le=65535, description="Port of the admin API and of metrics; 0: any free one"
+    )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default=[], description="Web origins whose pages may call us, or *; parted by spaces"
     )

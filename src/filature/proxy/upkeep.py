@@ -14,13 +14,12 @@ from filature.store.idempotency import PURGED_AT_ONCE as KEYS_PURGED_AT_ONCE
 from filature.store.idempotency import Idempotency
 from filature.store.store import Store, wall_ms
 from filature.store.usage import PURGED_AT_ONCE
-from filature.units import Nano, TransferId
+from filature.units import DAY_MS, Nano, TransferId
 
 LOOK_S: Final = 60.0
 PURGE_LOOKS: Final = 30
 """Old rows are looked for at every so many looks."""
 DEMO_ACCOUNT: Final = client_account("demo")
-_DAY_MS: Final = 86_400_000
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Upkeep:
         self._idempotency = idempotency
         self._admission = admission
         self._presence = presence
-        self._usage_ms = usage_days * _DAY_MS
+        self._usage_ms = usage_days * DAY_MS
 
     async def begin(self) -> None:
         """See to what a process that died left behind."""

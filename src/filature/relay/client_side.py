@@ -1,7 +1,7 @@
 """The half of an exchange that faces its client: what the client is sent, and how the request ends.
 
 It ends once: in ``_end``, for which nobody waits, or complete in ``_finish``, whose last bytes go out by
-``Ending``. The half that faces engines builds on this one: ``exchange.py``.
+``Ending``. The half that faces engines builds on this one: ``engine_side.py``.
 """
 
 from collections.abc import Callable

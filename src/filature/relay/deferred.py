@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from filature.errors import FilatureError, InternalError, StoreError, Unavailable
+from filature.errors import Draining, FilatureError, InternalError, StoreError
 from filature.relay.downstream import NEVER, DownstreamConnection
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Deferred:
             return
         self._connection.exchange = None
         if task.cancelled():
-            self._failed(Unavailable("This server is shutting down.", code="draining"))
+            self._failed(Draining())
             return
         error = task.exception()
         if error is None:

@@ -5,10 +5,7 @@ here knows what is asked: that is the ``Service``'s.
 """
 
 import asyncio
-import fcntl
 import math
-import sys
-import termios
 from collections.abc import Callable
 from itertools import islice
 from typing import Final, Protocol, cast
@@ -26,6 +23,7 @@ from filature.relay.http1 import (
 )
 from filature.relay.limits import RelayLimits
 from filature.relay.responses import CONTINUE
+from filature.relay.sockets import unsent_bytes
 
 NEVER: Final = math.inf
 _EMPTY_LINES: Final = (b"\r", b"\r\n", b"\r\n\r")
@@ -256,17 +254,8 @@ class DownstreamConnection:
         return self._unsent_bytes < before
 
     def unsent_bytes(self) -> int:
-        """What waits for the client, here and in the kernel.
-
-        A kernel's buffer may hold megabytes, and takes more only when a third of it is free.
-        """
-        waiting = self.transport.get_write_buffer_size()
-        try:
-            fileno = self.transport.get_extra_info("socket").fileno()
-            queued = fcntl.ioctl(fileno, termios.TIOCOUTQ, bytes(4))
-        except (OSError, AttributeError):
-            return waiting  # closed, or a system that does not tell
-        return waiting + int.from_bytes(queued, sys.byteorder)
+        """What waits for the client, here and in the kernel."""
+        return unsent_bytes(self.transport)
 
     def _read_on(self) -> None:
         """Go on with what was pipelined, unless the client leaves its answers lying."""

@@ -1,6 +1,6 @@
 """The end of a complete answer, kept back until the charge for it is stored. Nothing is metered here."""
 
-from filature.errors import FilatureError, StoreError, Unavailable
+from filature.errors import Draining, FilatureError, StoreError
 from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
@@ -126,9 +126,4 @@ class Ending:
 
     def drain(self) -> None:
         """The grace is over: what was not committed in it will not be seen whole, nor charged."""
-        self._give_up(draining(), Outcome.DRAINED)
-
-
-def draining() -> Unavailable:
-    """What is said to who is cut off by a drain."""
-    return Unavailable("This server is shutting down.", code="draining")
+        self._give_up(Draining(), Outcome.DRAINED)

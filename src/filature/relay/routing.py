@@ -7,11 +7,12 @@ a handful are all looked at.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from filature.errors import Unavailable
 from filature.relay.clock import CoarseClock
 from filature.relay.engines import Engine
+from filature.relay.settlement import Wanted
 
 SCAN_MAX: Final = 4
 """So many engines are all compared."""
@@ -21,27 +22,6 @@ PRICE_WINS_S: Final = 1.0
 """The cheaper one is taken unless it is expected to be busy for so much longer."""
 PLACES_MAX: Final = 65_536
 """Beginnings of prompts that are remembered, the latest."""
-
-
-class Wanted(Protocol):
-    """What a choice looks at of a request."""
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def engines(self) -> Sequence[Engine]:
-        """Those at a price that the client accepts, in no order."""
-
-    @property
-    def prefix(self) -> int:
-        """Equal for requests that begin alike; 0: for none."""
-
-    def allows(self, engine: Engine) -> bool:
-        """Whether the engine is one of ``engines``."""
-
-    def coefficient(self, engine: Engine) -> int:
-        """Thousandths of the model's price that the engine asks for."""
 
 
 class Router:

@@ -8,24 +8,34 @@ from filature.relay.engines import Engine
 from filature.telemetry.record import UsageRecord
 
 
-class Grant(Protocol):
-    """Money held for one request. It ends once, by ``end``."""
+class Wanted(Protocol):
+    """What a choice between engines looks at of a request."""
 
     @property
     def model(self) -> str:
         """The name by which engines are looked for: what an alias stands for."""
 
     @property
-    def account(self) -> str:
-        """Among whose requests it waits for its turn."""
-
-    @property
     def engines(self) -> Sequence[Engine]:
-        """Those whose price is one that the client accepts."""
+        """Those whose price is one that the client accepts, in no order."""
 
     @property
     def prefix(self) -> int:
         """Equal for requests that begin alike; 0: for none."""
+
+    def allows(self, engine: Engine) -> bool:
+        """Whether the engine is one of ``engines``."""
+
+    def coefficient(self, engine: Engine) -> int:
+        """Thousandths of the model's price that the engine asks for."""
+
+
+class Grant(Wanted, Protocol):
+    """Money held for one request. It ends once, by ``end``."""
+
+    @property
+    def account(self) -> str:
+        """Among whose requests it waits for its turn."""
 
     @property
     def limit(self) -> int | None:
@@ -38,12 +48,6 @@ class Grant(Protocol):
     @property
     def completion_tokens(self) -> int:
         """The most that is charged, over all choices."""
-
-    def allows(self, engine: Engine) -> bool:
-        """Whether the engine is one of ``engines``."""
-
-    def coefficient(self, engine: Engine) -> int:
-        """Thousandths of the model's price that the engine asks for."""
 
     def ticket_line(self, engine: Engine, record: UsageRecord) -> bytes:
         """The header line by which a worker of the network is told what it will be paid for."""

@@ -63,11 +63,6 @@ class TlsListener:
         listener._resume()
         return listener
 
-    @property
-    def handshakes(self) -> int:
-        """Those under way."""
-        return len(self._handshakes)
-
     def close(self) -> None:
         """Take no more connections. Handshakes go on."""
         self._pause()

@@ -1,12 +1,12 @@
 """Connections that a worker dialled, used from the other end: as its pool of upstream connections."""
 
 import asyncio
-import socket
 from dataclasses import replace
 from typing import Final, cast
 
 from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
+from filature.relay.sockets import keep_alive
 from filature.relay.upstream import Caller, UpstreamConnection, UpstreamPool
 
 SIGN_S: Final = 2.0
@@ -17,7 +17,6 @@ from the last one, and all in all up to the next."""
 TUNNEL_WAIT_MAX_S: Final = 10.0
 TUNNEL_IDLE_S: Final = 3600.0
 """Longer than a worker leaves one unused."""
-_KEEPALIVE_S: Final = 15
 _USER_TIMEOUT_MS: Final = 20_000
 """At the proxy's end only: at a worker's, the kernel would close a connection whose proxy waits for a slow client."""
 
@@ -89,23 +88,3 @@ class TunnelPool(UpstreamPool):
     def _lose(self, caller: Caller, reason: str) -> None:
         if self._waiting.pop(caller, None) is not None:
             caller.on_lost(reason)
-
-
-def keep_alive(transport: asyncio.Transport, *, user_timeout_ms: int = 0) -> None:
-    """Have the kernel find out that the other side is gone: an idle connection says nothing of itself.
-
-    ``user_timeout_ms``: for what is sent to be taken; 0: as long as the other side is there.
-    """
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is None:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", _KEEPALIVE_S),
-        ("TCP_KEEPINTVL", _KEEPALIVE_S),
-        ("TCP_KEEPCNT", 2),
-        ("TCP_USER_TIMEOUT", user_timeout_ms),
-    ):
-        option = getattr(socket, name, None)  # Linux has all of them
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)

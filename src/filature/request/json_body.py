@@ -15,8 +15,8 @@ from filature.errors import InvalidRequest, RequestTooLarge
 from filature.request.limits import RequestLimits
 from filature.request.rules import shown, shown_name
 from filature.wire.members import members
+from filature.wire.sse import BOM
 
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _loads: Final = orjson.loads  # a module's attributes are looked up at each use
 _BACKSLASH: Final = 0x5C  # looked for as a number: `in` with bytes is several times as slow
 _INT64_CHARS: Final = 20
@@ -42,7 +42,7 @@ def load_object(body: bytes, limits: RequestLimits) -> tuple[bytes, dict[str, An
     try:
         parsed = _loads(body)
     except orjson.JSONDecodeError:
-        body = body.removeprefix(BYTE_ORDER_MARK)  # RFC 8259, 8.1: may be ignored on reading
+        body = body.removeprefix(BOM)  # RFC 8259, 8.1: may be ignored on reading
         parsed = _second_opinion(body, limits)
     if type(parsed) is not dict:
         raise InvalidRequest(

@@ -46,7 +46,7 @@ class UsageRow:
         self.line = line
 
     def values(self) -> tuple[Any, ...]:
-        """In the order of the table's columns."""
+        """In the order of ``USAGE_COLUMNS``."""
         return (
             self.id,
             self.account,
@@ -59,14 +59,17 @@ class UsageRow:
         )
 
 
+USAGE_COLUMNS: Final = "id, account, key_id, started_ms, model, outcome, total_cost, record"
+"""Those of ``usage_records`` that are written."""
+
 TRANSFER_COLUMNS: Final = (
     "id, kind, debit, credit, amount, at_ms, fee, fee_bp, held, corrects, note"
 )
-"""In the order of ``transfer_values``."""
+"""Those of ``transfers`` that are written."""
 
 
 def transfer_values(transfer: Transfer) -> tuple[Any, ...]:
-    """A transfer in the order of the table's columns."""
+    """A transfer in the order of ``TRANSFER_COLUMNS``."""
     return (
         transfer.id,
         str(transfer.kind),

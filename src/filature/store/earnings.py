@@ -10,8 +10,8 @@ from filature.ledger.accounts import worker_account
 from filature.ledger.transfers import CHARGES, TransferKind
 from filature.store.reader import Reader
 from filature.store.schema import transfers, usage_records
+from filature.units import DAY_MS
 
-_DAY_MS: Final = 86_400_000
 _TOKENS: Final = ("prompt", "cached", "completion", "reasoning")
 _REVERSED: Final = "not_settled"
 """The outcome of a charge that was given back at once, since its client was told that the answer failed."""
@@ -78,7 +78,7 @@ async def earnings(reader: Reader, worker: str, since_ms: int) -> list[Earned]:
 
 def _charges(connection: Connection, worker: str, since_ms: int) -> Iterable[Row[Any]]:
     table, record = transfers.c, _record(connection)
-    day = (table.at_ms // _DAY_MS).label("day")
+    day = (table.at_ms // DAY_MS).label("day")
     model, outcome = usage_records.c.model, usage_records.c.outcome
     query = (
         select(
@@ -100,7 +100,7 @@ def _charges(connection: Connection, worker: str, since_ms: int) -> Iterable[Row
 
 def _corrections(connection: Connection, worker: str, since_ms: int) -> Iterable[Row[Any]]:
     table, model = transfers.c, usage_records.c.model
-    day = (table.at_ms // _DAY_MS).label("day")
+    day = (table.at_ms // DAY_MS).label("day")
     query = (
         select(
             day,
@@ -119,7 +119,7 @@ def _corrections(connection: Connection, worker: str, since_ms: int) -> Iterable
 def _voided(connection: Connection, worker: str, since_ms: int) -> Iterable[Row[Any]]:
     """Records of requests that the worker was the last to be asked for, and nothing was charged for."""
     table, charges = usage_records.c, transfers.c
-    day = (table.started_ms // _DAY_MS).label("day")
+    day = (table.started_ms // DAY_MS).label("day")
     query = (
         select(day, table.model, table.outcome, func.count().label("number"))
         .select_from(usage_records.outerjoin(transfers, charges.id == table.id))

@@ -10,7 +10,7 @@ import orjson
 
 from filature.ledger.accounts import kind_of
 from filature.ledger.transfers import Transfer
-from filature.store.batch import TRANSFER_COLUMNS, Batch, transfer_values
+from filature.store.batch import TRANSFER_COLUMNS, USAGE_COLUMNS, Batch, transfer_values
 
 _ROWS: Final = "jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS element (value, place)"
 
@@ -41,7 +41,7 @@ _BALANCES: Final = (
     "WHERE ledger_accounts.id = changes.id"
 )
 _USAGE: Final = (
-    "INSERT INTO usage_records (id, account, key_id, started_ms, model, outcome, total_cost, record) "
+    f"INSERT INTO usage_records ({USAGE_COLUMNS}) "
     f"SELECT {_cells(_TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT, _NUMBER, _TEXT)} FROM {_ROWS} "
     "ON CONFLICT (id) DO UPDATE SET outcome = excluded.outcome, total_cost = excluded.total_cost, "
     "record = excluded.record"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from filature.ledger.accounts import kind_of
 from filature.ledger.transfers import Transfer
-from filature.store.batch import TRANSFER_COLUMNS, Batch, transfer_values
+from filature.store.batch import TRANSFER_COLUMNS, USAGE_COLUMNS, Batch, transfer_values
 
 ROWS_MAX: Final = 32
 """In one statement; a larger batch takes several. For each number there is a statement, compiled when it is needed."""
@@ -18,16 +18,7 @@ _CHANGED: Final = 3
 """Balances in one row: those that a transfer changes at most."""
 
 _TRANSFER: Final = TRANSFER_COLUMNS.split(", ")
-_RECORD: Final = [
-    "id",
-    "account",
-    "key_id",
-    "started_ms",
-    "model",
-    "outcome",
-    "total_cost",
-    "record",
-]
+_RECORD: Final = USAGE_COLUMNS.split(", ")
 _SPENDING: Final = ("key_id", "period", "spent")
 _NO_TRANSFER: Final = (None,) * len(_TRANSFER)
 _NO_RECORD: Final = (None,) * len(_RECORD)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from filature.ledger.accounts import Account, AccountKind
 from filature.ledger.transfers import Transfer, TransferKind
@@ -28,21 +28,9 @@ def read_accounts(connection: Connection) -> list[Account]:
     ]
 
 
-def read_transfers(
-    connection: Connection,
-    *,
-    account: AccountId | None = None,
-    after_seq: int = 0,
-    limit: int | None = None,
-) -> Iterator[Transfer]:
-    """Transfers in the order in which they were decided; those that touch ``account``, or all.
-
-    A fee is a leg of its charge, so those of ``fees`` are the charges that have one.
-    """
-    for _, transfer in numbered_transfers(
-        connection, account=account, after_seq=after_seq, limit=limit
-    ):
-        yield transfer
+def read_transfers(connection: Connection) -> Iterator[Transfer]:
+    """All transfers, in the order in which they were decided."""
+    return (transfer for _, transfer in numbered_transfers(connection))
 
 
 def numbered_transfers(
@@ -52,7 +40,7 @@ def numbered_transfers(
     after_seq: int = 0,
     limit: int | None = None,
 ) -> Iterator[tuple[int, Transfer]]:
-    """As ``read_transfers``, each with its number, from which to read on."""
+    """As ``read_transfers``, each with its number, from which to read on; those that touch ``account``, or all."""
     query = select(transfers).where(transfers.c.seq > after_seq).order_by(transfers.c.seq)
     if account is not None:
         query = query.where(or_(transfers.c.debit == account, transfers.c.credit == account))
@@ -61,6 +49,11 @@ def numbered_transfers(
     options = {"yield_per": _FETCHED}
     for row in connection.execute(query, execution_options=options):
         yield row.seq, _transfer(row)
+
+
+def last_seq(connection: Connection) -> int:
+    """The number of the latest transfer; 0: there is none."""
+    return connection.execute(select(func.max(transfers.c.seq))).scalar() or 0
 
 
 def read_transfer(connection: Connection, transfer: TransferId) -> Transfer | None:

@@ -100,7 +100,7 @@ class PriceBook:
         query = select(tariffs).order_by(tariffs.c.model, tariffs.c.version)
         for row in connection.execute(query):
             if row.withdrawn_ms is None:
-                self._prices[row.model] = _price(row)
+                self._prices[row.model] = price_of(row)
             else:
                 self._prices.pop(row.model, None)
         for row in connection.execute(select(aliases)):
@@ -263,7 +263,8 @@ def _withdraw(connection: Connection, model: str, now_ms: int) -> None:
     connection.execute(update(tariffs).where(place).values(withdrawn_ms=now_ms))
 
 
-def _price(row: Any) -> ModelPrice:
+def price_of(row: Any) -> ModelPrice:
+    """Of a row of ``tariffs``."""
     return ModelPrice(**{name: getattr(row, name) for name in ModelPrice.__slots__})
 
 

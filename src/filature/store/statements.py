@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select
 
 from filature.ledger.transfers import CHARGES, TransferKind
+from filature.store.ledger_rows import last_seq
 from filature.store.reader import Reader
 from filature.store.schema import transfers
 from filature.units import AccountId
@@ -44,7 +45,7 @@ class EarningsTotals:
 
     async def advance(self) -> None:
         """Take in what was stored since. Raises StoreError; then it goes on from there the next time."""
-        last = await self._reader.read(_last_seq)
+        last = await self._reader.read(last_seq)
         while self._read_up_to < last:
             first, end = self._read_up_to, min(last, self._read_up_to + ROWS_MAX)
             given, taken = await self._reader.read(partial(_read, first=first, end=end))
@@ -62,10 +63,6 @@ class EarningsTotals:
                     totals.paid += int(row.amount)
                 else:
                     totals.corrected += int(row.amount)
-
-
-def _last_seq(connection: Connection) -> int:
-    return connection.execute(select(func.max(transfers.c.seq))).scalar() or 0
 
 
 def _read(connection: Connection, first: int, end: int) -> tuple[list[Row[Any]], list[Row[Any]]]:

@@ -84,8 +84,8 @@ def backup(url: str, path: Path) -> None:
         part.replace(path)
 
 
-def restore(path: Path, url: str, *, force: bool = False) -> None:
-    """Fill an empty database from what ``backup`` wrote; with ``force`` one that is not. Raises StoreError.
+def restore(path: Path, url: str) -> None:
+    """Fill an empty database from what ``backup`` wrote. Raises StoreError.
 
     Its schema stays what it was: a proxy upgrades it at its start.
     """
@@ -98,9 +98,9 @@ def restore(path: Path, url: str, *, force: bool = False) -> None:
         )
     with _alone(database):
         if kind == "sqlite":
-            _restore_file(path, database, force=force)
+            _restore_file(path, database)
         else:
-            _restore_dump(path, database, force=force)
+            _restore_dump(path, database)
 
 
 # Alone with a database
@@ -252,9 +252,9 @@ def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _restore_file(path: Path, database: Database, *, force: bool) -> None:
+def _restore_file(path: Path, database: Database) -> None:
     target = database.path
-    if not force and target.is_file():
+    if target.is_file():
         with _told(database), database.engine.connect() as connection:
             _must_be_empty(connection, database)
     part = target.with_name(f".{target.name}.part")
@@ -281,10 +281,9 @@ def _leave_no_log(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _restore_dump(path: Path, database: Database, *, force: bool) -> None:
+def _restore_dump(path: Path, database: Database) -> None:
     with _told(database), database.engine.connect() as connection:
-        if not force:
-            _must_be_empty(connection, database)
+        _must_be_empty(connection, database)
         before = _tables_there(connection)
     options = ["--clean", "--if-exists", "--exit-on-error", "--single-transaction", "--no-owner"]
     _run("pg_restore", database, [*options, "--no-privileges", str(path)])

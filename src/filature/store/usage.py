@@ -10,14 +10,13 @@ from filature.errors import InvalidRequest
 from filature.store.reader import Reader
 from filature.store.schema import usage_records
 from filature.store.writer import GroupWriter
-from filature.units import AccountId
+from filature.units import DAY_MS, AccountId
 
 LIST_MAX: Final = 10_000
 PURGED_AT_ONCE: Final = 1000
 """Rows deleted in one transaction, so that no batch of charges waits long for it."""
 LOOKED_AT: Final = 10 * PURGED_AT_ONCE
 """Of the rows that are there the longest; behind them there is nothing old but what a wrong clock left."""
-_DAY_MS: Final = 86_400_000
 
 Group = Literal["account", "model", "day", "outcome"]
 
@@ -80,7 +79,7 @@ class UsageLog:
             "account": table.account,
             "model": table.model,
             "outcome": table.outcome,
-            "day": table.started_ms // _DAY_MS,
+            "day": table.started_ms // DAY_MS,
         }[by]
         query = (
             select(group.label("name"), func.count(), func.sum(table.total_cost))

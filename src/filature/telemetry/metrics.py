@@ -110,7 +110,6 @@ class Metrics(Collector):
     def __init__(
         self,
         *,
-        version: str = __version__,
         models: Callable[[], Collection[str]] = tuple,
         engines: Iterable[str] = (),
     ) -> None:
@@ -128,7 +127,6 @@ class Metrics(Collector):
         self.outbox_reports: int | None = None
         self.outbox_reports_dropped: int | None = None
         self.tunnels_ready: int | None = None
-        self._version = version
         self._told_models = models
         self._models: set[str] = set()
         self._engines = set(islice(engines, LABEL_VALUES_MAX))
@@ -226,7 +224,7 @@ class Metrics(Collector):
             if value is not None:
                 yield GaugeMetricFamily(gauge.name, gauge.help, value)
         build = GaugeMetricFamily(spec.BUILD_INFO.name, spec.BUILD_INFO.help, labels=["version"])
-        build.add_metric([self._version], 1)
+        build.add_metric([__version__], 1)
         yield build
 
     def _series_of(self, dialect: str, model: str) -> _ModelSeries:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 BACKOFF_S: Final = 0.5
-"""After it ended; doubled each time, up to the next, and drawn at random below it."""
+"""After it ended; doubled each time, up to the next."""
 BACKOFF_MAX_S: Final = 15.0
 """What went on for longer than this begins anew as if for the first time."""
 
@@ -26,5 +26,11 @@ async def lasting(what: str, run: Callable[[], Coroutine[Any, Any, None]]) -> No
         except Exception:
             log.exception("%s ended unexpectedly; it is tried again", what)
         failures = 0 if loop.time() - began > BACKOFF_MAX_S else failures + 1
-        pause = min(BACKOFF_S * 2 ** min(failures, 8), BACKOFF_MAX_S)
-        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        await asyncio.sleep(backoff_s(failures, BACKOFF_S, BACKOFF_MAX_S))
+
+
+def backoff_s(failures: int, first_s: float, most_s: float) -> float:
+    """Seconds until what failed is tried again: ``first_s``, doubled with each failure, at most ``most_s``; drawn at
+    random from the upper half of that, so that not all come at once."""
+    pause_s = min(first_s * 2.0 ** min(failures, 8), most_s)
+    return pause_s * random.uniform(0.5, 1)  # noqa: S311 - jitter

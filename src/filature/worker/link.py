@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import random
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from filature.relay.dialing import DialingPool, Origin
 from filature.relay.fetch import FetchError, fetch
 from filature.wire import control
 from filature.wire.control import Accepted, Standing, Welcome
-from filature.worker.lasting import lasting
+from filature.worker.lasting import backoff_s, lasting
 from filature.worker.outbox import Outbox
 from filature.worker.service import WorkerService
 from filature.worker.statements import StatementKeeper
@@ -25,7 +24,7 @@ ANSWER_S: Final = 10.0
 TELL_S: Final = 5.0
 """To a hello or a heartbeat: where one gets lost the next comes before the lease ends."""
 BACKOFF_S: Final = 0.5
-"""After a proxy did not answer; doubled up to the next, and drawn at random below it."""
+"""After a proxy did not answer; doubled up to the next."""
 BACKOFF_MAX_S: Final = 15.0
 LOOK_S: Final = 0.1
 """Between two looks at whether connections are missing."""
@@ -97,8 +96,7 @@ class ProxyLink:
             welcome = await self.tell()
             if welcome is None:
                 failures += 1
-                pause = min(BACKOFF_S * 2 ** min(failures, 8), BACKOFF_MAX_S)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                await asyncio.sleep(backoff_s(failures, BACKOFF_S, BACKOFF_MAX_S))
                 continue
             failures = 0
             await asyncio.sleep(_pause_s(welcome))

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import ssl
 from dataclasses import dataclass
 from typing import Final, cast
@@ -10,15 +9,16 @@ from urllib.parse import urlsplit
 
 from filature.relay.downstream import Downstream, DownstreamConnection
 from filature.relay.http1 import HEAD_BYTES_MAX, ProtocolError, parse_response_head
-from filature.relay.tunnel import keep_alive
+from filature.relay.sockets import keep_alive
 from filature.wire import control
+from filature.worker.lasting import backoff_s
 
 READY_MAX: Final = 32
 """Connections that stand ready, at most; and those that are being dialled."""
 CONNECT_S: Final = 10.0
 """For a connection, its TLS and the proxy's answer."""
 BACKOFF_S: Final = 0.25
-"""After a dial that failed; doubled with each further one, up to the next, and drawn at random below it."""
+"""After a dial that failed; doubled with each further one, up to the next."""
 BACKOFF_MAX_S: Final = 15.0
 
 _NO_UPGRADE: Final = 400
@@ -135,9 +135,8 @@ class Tunnels:
             return
         if not self._failures:
             log.warning("no tunnel to %s: %s", self.address.url, reason)
-        pause = min(BACKOFF_S * 2 ** min(self._failures, 8), BACKOFF_MAX_S)
+        self._not_before = now + backoff_s(self._failures, BACKOFF_S, BACKOFF_MAX_S)
         self._failures += 1
-        self._not_before = now + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
 
 class _Handshake(asyncio.Protocol):

@@ -3,12 +3,13 @@ import socket
 import httpx
 import pytest
 
+from filature import __version__
 from filature.admin.server import AdminServer
 from filature.telemetry.metrics import Metrics
 
 
 def make_server(port: int = 0) -> AdminServer:
-    metrics = Metrics(version="1.2.3")
+    metrics = Metrics()
     return AdminServer(metrics, "127.0.0.1", port, health=lambda: {"engines": 2})
 
 
@@ -24,7 +25,7 @@ async def test_metrics_and_health_over_a_real_socket() -> None:
         metrics = await get(server, "/metrics")
         assert metrics.status_code == 200
         assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
-        assert 'filature_build_info{version="1.2.3"} 1.0' in metrics.text
+        assert f'filature_build_info{{version="{__version__}"}} 1.0' in metrics.text
         assert "process_cpu_seconds_total" in metrics.text
         health = await get(server, "/health")
         assert health.json() == {"status": "ok", "engines": 2}

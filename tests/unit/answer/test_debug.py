@@ -156,9 +156,3 @@ def test_a_count_of_tokens_and_an_error_stay_as_they_are() -> None:
     count, error = b'{"input_tokens":3}', b'{"error":{"message":"no"}}'
     assert shown(count, FORWARDED, Dialect.COUNT_TOKENS) == count
     assert shown(error, FORWARDED) == error
-
-
-def test_who_observes_changes_nothing() -> None:
-    data = chunk("a") + usage_chunk() + DONE
-    answer = AnswerPostprocessor(Dialect.CHAT, ASKED, debug=lambda: MEMBER, observe=True)
-    assert answer.feed(data) + answer.finish(True) == data

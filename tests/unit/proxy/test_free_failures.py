@@ -127,7 +127,7 @@ def test_an_account_that_made_up_for_all_is_forgotten(failures: FreeFailures) ->
     fail(failures, 2)
     for _ in range(2):
         failures.succeeded(ALICE)
-    assert failures.accounts == 0
+    assert len(failures._scores) == 0
 
 
 def test_of_too_many_accounts_the_one_that_failed_longest_ago_is_forgotten(clock: Clock) -> None:
@@ -138,10 +138,10 @@ def test_of_too_many_accounts_the_one_that_failed_longest_ago_is_forgotten(clock
         failures.failed(other)
     failures.failed(ALICE)  # so that it is not the one
     failures.failed(BOB)
-    assert failures.accounts == 3
+    assert len(failures._scores) == 3
     with pytest.raises(RateLimited):
         failures.check(ALICE)
     for number in range(3):
         failures.failed(client_account(f"more{number}"))
-    assert failures.accounts == 3
+    assert len(failures._scores) == 3
     assert failures.check(ALICE) == 0.0

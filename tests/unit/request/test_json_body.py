@@ -6,12 +6,12 @@ import pytest
 
 from filature.errors import InvalidRequest, RequestTooLarge
 from filature.request.json_body import (
-    BYTE_ORDER_MARK,
     has_distinct_keys,
     load_object,
     refuse_duplicates,
 )
 from filature.request.limits import RequestLimits
+from filature.wire.sse import BOM
 
 LIMITS = RequestLimits()
 
@@ -109,14 +109,14 @@ def test_the_second_parser_reads_numbers_as_the_first_does() -> None:
 
 
 def test_a_byte_order_mark_is_taken_off() -> None:
-    assert load_object(BYTE_ORDER_MARK + b'{"a":1}', LIMITS) == (b'{"a":1}', {"a": 1})
-    assert load_object(BYTE_ORDER_MARK + b'{"a":"\\ud800"}', LIMITS)[0] == b'{"a":"\\ud800"}'
-    assert refusal(BYTE_ORDER_MARK).code == "invalid_json"
-    assert refusal(BYTE_ORDER_MARK * 2 + b"{}").code == "invalid_json"
+    assert load_object(BOM + b'{"a":1}', LIMITS) == (b'{"a":1}', {"a": 1})
+    assert load_object(BOM + b'{"a":"\\ud800"}', LIMITS)[0] == b'{"a":"\\ud800"}'
+    assert refusal(BOM).code == "invalid_json"
+    assert refusal(BOM * 2 + b"{}").code == "invalid_json"
 
 
 def test_many_byte_order_marks_are_no_recursion() -> None:
-    assert refusal(BYTE_ORDER_MARK * 5_000 + b"{}").code == "invalid_json"
+    assert refusal(BOM * 5_000 + b"{}").code == "invalid_json"
 
 
 # bounds

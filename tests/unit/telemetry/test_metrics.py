@@ -50,7 +50,7 @@ def registry_of(metrics: Metrics) -> CollectorRegistry:
 
 
 def make(*models: str) -> Metrics:
-    return Metrics(version="1", models=lambda: models or ("m",), engines=("e",))
+    return Metrics(models=lambda: models or ("m",), engines=("e",))
 
 
 CHAT = {"dialect": "chat", "model": "m"}

@@ -42,7 +42,7 @@ class ResponsesFormat:
             if not piece.text:
                 return events
         if piece.kind is not self._open or piece.call is not None:
-            events += self._close_item("completed")
+            events += self._close_item()
             events += self._open_item(piece)
         if piece.text:
             self._text += piece.text
@@ -86,7 +86,7 @@ class ResponsesFormat:
             return self._on_part("response.reasoning_text.delta", delta=piece.text)
         return self._on_part("response.output_text.delta", delta=piece.text, logprobs=[])
 
-    def _close_item(self, status: str) -> list[bytes]:
+    def _close_item(self) -> list[bytes]:
         if self._open is None:
             return []
         if self._open is Kind.TOOL:
@@ -100,7 +100,7 @@ class ResponsesFormat:
                 self._on_part(f"response.{kind}.done", text=self._text, **more),
                 self._on_part("response.content_part.done", part=self._part(logprobs=None)),
             ]
-        item = self._item(status)
+        item = self._item("completed")
         index = len(self._output)
         events.append(self._event("response.output_item.done", item=item, output_index=index))
         self._output.append(item)
@@ -110,7 +110,7 @@ class ResponsesFormat:
     def tail(self) -> list[bytes]:
         status = "incomplete" if self._finish == "length" else "completed"
         # The item is complete even where the response is not, as vLLM has it.
-        events = self._close_item("completed")
+        events = self._close_item()
         response = self._response(status, self._output)
         return [*events, self._event("response.completed", response=response)]
 
