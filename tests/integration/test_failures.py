@@ -106,6 +106,20 @@ async def test_what_came_with_bad_framing_is_not_lost(events: tuple[bytes, ...])
         assert answer.body.endswith(DONE) == bool(events)
 
 
+async def test_what_is_left_of_a_stream_that_is_cut_in_an_event_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    half = delta("lost")[:-5]
+    engine = RawEngine(says(*sent(delta("a"), half), close=True))
+    async with chain(engine) as c:
+        answer = await c.ask(post(STREAM))
+        record = await c.usage(answer.request_id)
+    assert record["unprocessed_bytes"] == len(half)
+    assert caplog.messages == [
+        f"unprocessed data in answer: bytes={len(half)}, of engine {engine.url}, in {record['id']}"
+    ]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_failure_in_the_stream_is_an_error_event_and_a_proper_end(fault: str) -> None:
     puppet = Puppet()
