@@ -156,6 +156,49 @@ async def test_a_failure_in_the_stream_is_an_error_event_and_a_proper_end(fault:
         call.over.set()
 
 
+OTHERS: dict[str, tuple[Any, list[bytes]]] = {
+    "/v1/completions": (
+        {"model": "m", "prompt": "x", "stream": True},
+        [event({"id": "t", "choices": [{"index": 0, "text": "one", "finish_reason": None}]})],
+    ),
+    "/v1/messages": (MESSAGES_ASK, MESSAGES_STREAM[:2]),
+    "/v1/responses": (RESPONSES_ASK, RESPONSES_STREAM[:2]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("path", OTHERS)
+async def test_a_failure_is_told_in_each_dialect_s_own_form(path: str, fault: str) -> None:
+    ask, begun = OTHERS[path]
+    puppet = Puppet()
+    async with chain(puppet, progress_s=0.2) as c:
+        client = await c.connect()
+        client.send(post(ask, path))
+        call = await puppet.call()
+        call.send(*sent(*begun))
+        await client.head()
+        FAULTS[fault](call)
+        body = b""
+        while chunk := await client.chunk():
+            body += chunk
+        record = await c.only_usage()
+        call.over.set()
+    events = [each for each in _events(body) if not each.startswith(b":")]
+    assert events[: len(begun)] == begun
+    for mark in (b"[DONE]", b"message_stop", b"response.completed", b"lost"):
+        assert mark not in body
+    name, _, data = events[-1].rpartition(b"data: ")
+    told = json.loads(data)
+    assert name == (b"" if path == "/v1/completions" else b"event: error\n")
+    assert told.get("type") == (None if path == "/v1/completions" else "error")
+    message = told["message"] if path == "/v1/responses" else told["error"]["message"]
+    assert message == "dead" if "error frame" in fault else message
+    assert record["outcome"] == (
+        "engine_stalled" if "stall" in fault else "engine_failed_midstream"
+    )
+    assert record["usage"]["total_cost"] == 0
+
+
 @pytest.mark.parametrize(("frame", "message"), TOLD)
 async def test_what_the_engine_says_is_told(frame: Any, message: str) -> None:
     async with chain(says(stream_answer([delta("one"), event(frame), DONE]))) as c:
