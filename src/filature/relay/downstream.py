@@ -7,6 +7,7 @@ here knows what is asked: that is the ``Service``'s.
 import asyncio
 import fcntl
 import math
+import select
 import sys
 import termios
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from filature.relay.responses import CONTINUE
 NEVER: Final = math.inf
 _EMPTY_LINES: Final = (b"\r", b"\r\n", b"\r\n\r")
 """Before a request's head: not the start of one yet."""
+_LEFT: Final = getattr(select, "POLLRDHUP", 0)
+"""Where a system has no such event, only a connection that is closed both ways is noticed."""
 _LOOKED_AT_MAX: Final = 16
 """Of the connections that might give way to a new one."""
 
@@ -78,6 +81,8 @@ class Downstream:
         """Those on which nothing was asked yet, the oldest first."""
         self.idle: dict[DownstreamConnection, None] = {}
         """Those between two requests, the longest so first."""
+        self.unread: set[DownstreamConnection] = set()
+        """Those that too much was pipelined on: no read tells that their client left."""
         self.on_full: Callable[[], None] = _ignore
         """Called when there are ``limits.connections_max``, and one more comes."""
         self.on_body: Callable[[DownstreamConnection], None] = _ignore_body
@@ -116,6 +121,7 @@ class Downstream:
         self.connections.discard(connection)
         self.unheard.pop(connection, None)
         self.idle.pop(connection, None)
+        self.unread.discard(connection)
 
     def drain(self) -> None:
         """Take no new work: idle connections close, busy ones after their answer."""
@@ -129,6 +135,8 @@ class Downstream:
             connection.end()
 
     def _tick(self, now: float) -> None:
+        for connection in tuple(self.unread):
+            connection.close_if_left()
         due = [connection for connection in self.connections if connection.deadline <= now]
         for connection in due:
             connection.on_deadline(now)
@@ -195,6 +203,7 @@ class DownstreamConnection:
             self._buffer += data
             if len(self._buffer) > self.limits.pipelined_bytes_max and not self._reading_paused:
                 self._reading_paused = True
+                self._plane.unread.add(self)
                 self.transport.pause_reading()
             return
         self._read(self._buffer + data if self._buffer else data)
@@ -275,6 +284,7 @@ class DownstreamConnection:
             self._read(data)
         if self._reading_paused and not self.busy and not self.writing_paused:
             self._reading_paused = False
+            self._plane.unread.discard(self)
             self.transport.resume_reading()
 
     def hand_over(self) -> asyncio.Transport | None:
@@ -286,6 +296,13 @@ class DownstreamConnection:
             self.transport.abort()
             return None
         return self.transport
+
+    def close_if_left(self) -> None:
+        if not self.transport.is_closing():
+            poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), _LEFT)
+            if poll.poll(0):
+                self.transport.abort()
 
     def close_if_idle(self) -> None:
         if not self.busy and self._incoming is None and not self._buffer.strip(b"\r\n"):
