@@ -337,9 +337,10 @@ async def test_a_cut_stream_tells_what_was_used_though_it_is_free() -> None:
     assert record["usage"]["total_cost"] == 0
 
 
-async def test_other_streams_do_not_notice() -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_other_streams_do_not_notice(fault: str) -> None:
     puppet = Puppet()
-    async with chain(puppet) as c:
+    async with chain(puppet, progress_s=0.5) as c:
         good, bad = await c.connect(), await c.connect()
         good.send(post(STREAM))
         good_call = await puppet.call()
@@ -349,12 +350,16 @@ async def test_other_streams_do_not_notice() -> None:
         bad.send(post(STREAM))
         bad_call = await puppet.call()
         bad_call.send(*sent(delta("x")))
-        bad_call.reset()
-        assert b'"error"' in (await bad.answer()).body
-        good_call.send(chunked(delta("b")))
-        assert await good.chunk() == delta("b")
+        failed = asyncio.create_task(bad.answer())
+        FAULTS[fault](bad_call)
+        while not failed.done():
+            good_call.send(chunked(delta("b")))
+            assert await good.chunk() == delta("b")
+            await asyncio.sleep(0.01)
+        assert b'"error"' in failed.result().body
         good_call.end(chunked(delta("", finish="stop")), chunked(DONE), LAST_CHUNK)
         assert await drained(good)
+        bad_call.over.set()
 
 
 async def drained(client: Client) -> bool:
