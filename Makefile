@@ -73,7 +73,8 @@ lock: setup $(VENV)/.dev ## Make the lock files anew; ARGS=--upgrade for newer v
 	requirements/lock.sh $(ARGS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* .models tests/clients/node/node_modules dist build
+	rm -rf .mypy_cache .ruff_cache .pytest_cache tests/*/.pytest_cache .hypothesis .import_linter_cache
 
 # What is installed is remembered in stamps, so that a repeated call costs nothing.
 

@@ -92,7 +92,7 @@ class Pouring(RawEngine):
 SHORT = CHAT | {"messages": [{"role": "user", "content": "short"}]}
 
 
-async def test_a_gigabyte_without_a_line_end() -> None:
+async def test_a_gigabyte_without_a_line_end(caplog: pytest.LogCaptureFixture) -> None:
     engine = Pouring(
         STREAM_HEAD + chunked(delta("a")) + chunked(b"data: "), b"x" * MIB, 1024, LAST_CHUNK
     )
@@ -107,11 +107,35 @@ async def test_a_gigabyte_without_a_line_end() -> None:
             await asyncio.sleep(0.05)
         sink, grown = await pouring
         record = next(r for r in c.proxy.usage._records.values() if r.streamed)
+        counted = c.proxy.metrics.exposition(c.proxy.metrics.registry()).decode()
     assert grown < GROWTH_BYTES_MAX, f"grew by {grown / MIB:.0f} MiB"
     assert sink.received > 1024 * MIB, "what is too long for an event passes as it is"
     assert max(waits) < 1.0, "others do not notice"
     assert record.outcome == "engine_failed_midstream"
     assert record.estimated
+    assert 'filature_limits_reached_total{limit="event_bytes_max"} 1.0' in counted
+    (said,) = [line for line in caplog.messages if "unprocessed data in answer: bytes=" in line]
+    assert f"bytes={record.unprocessed_bytes}, of engine {engine.url}, in {record.id}" in said
+    assert "usage is estimated" in said
+
+
+async def test_a_document_above_the_bound_passes_and_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    start, end = chunked(b'{"data":"'), chunked(b'"}') + LAST_CHUNK
+    async with chain(Pouring(head + start, b"x" * MIB, 129, end)) as c:
+        sink, _ = await pour(c, post({"model": "m", "input": "x"}, "/v1/embeddings"))
+        record = await c.only_usage()
+        counted = c.proxy.metrics.exposition(c.proxy.metrics.registry()).decode()
+    assert sink.received > 129 * MIB
+    assert record["outcome"] == "completed"
+    assert record["usage"]["estimated"]
+    assert record["usage"]["total_cost"] > 0
+    assert 'filature_limits_reached_total{limit="document_bytes_max"} 1.0' in counted
+    assert "document_bytes_max, and usage is estimated" in caplog.text
 
 
 async def test_an_endless_stream_of_events_is_bounded_too() -> None:

@@ -257,6 +257,30 @@ async def test_a_client_that_leaves_before_the_first_event_owes_nothing(when: st
         call.over.set()
 
 
+@pytest.mark.parametrize("payload", [CHAT, STREAM])
+@pytest.mark.parametrize("how", ["reset", "close", "half-close"])
+async def test_a_client_that_leaves_more_behind_than_is_read(
+    how: str, payload: dict[str, Any]
+) -> None:
+    """Nothing is read any more, so no read tells that it left; the engine says nothing, either."""
+    puppet = Puppet()
+    async with chain(puppet) as c:
+        client = await c.connect()
+        client.send(post(payload))
+        call = await puppet.call()
+        (connection,) = c.proxy.downstream.connections
+        client.send(post(SHORT) * 500)
+        async with asyncio.timeout(5):
+            while not connection._reading_paused:
+                await asyncio.sleep(0.001)
+        leave(client, how)
+        await call.gone(within_s=1.0)
+        assert (await c.only_usage())["outcome"] == "client_gone"
+        assert puppet.uncalled, "what was pipelined is not asked for"
+        assert not c.proxy.downstream.unread
+        call.over.set()
+
+
 async def test_a_client_that_leaves_while_the_engine_is_being_connected() -> None:
     async with chain(urls=("http://192.0.2.1:9=m",), wait=False, connect_s=5) as c:
         client = await c.connect()

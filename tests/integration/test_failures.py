@@ -106,6 +106,20 @@ async def test_what_came_with_bad_framing_is_not_lost(events: tuple[bytes, ...])
         assert answer.body.endswith(DONE) == bool(events)
 
 
+async def test_what_is_left_of_a_stream_that_is_cut_in_an_event_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    half = delta("lost")[:-5]
+    engine = RawEngine(says(*sent(delta("a"), half), close=True))
+    async with chain(engine) as c:
+        answer = await c.ask(post(STREAM))
+        record = await c.usage(answer.request_id)
+    assert record["unprocessed_bytes"] == len(half)
+    assert caplog.messages == [
+        f"unprocessed data in answer: bytes={len(half)}, of engine {engine.url}, in {record['id']}"
+    ]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_failure_in_the_stream_is_an_error_event_and_a_proper_end(fault: str) -> None:
     puppet = Puppet()
@@ -140,6 +154,49 @@ async def test_a_failure_in_the_stream_is_an_error_event_and_a_proper_end(fault:
         (await puppet.call()).end(*sent(delta("a"), delta("b", finish="stop"), DONE), LAST_CHUNK)
         assert (await client.answer()).body.endswith(DONE), "the client's connection goes on"
         call.over.set()
+
+
+OTHERS: dict[str, tuple[Any, list[bytes]]] = {
+    "/v1/completions": (
+        {"model": "m", "prompt": "x", "stream": True},
+        [event({"id": "t", "choices": [{"index": 0, "text": "one", "finish_reason": None}]})],
+    ),
+    "/v1/messages": (MESSAGES_ASK, MESSAGES_STREAM[:2]),
+    "/v1/responses": (RESPONSES_ASK, RESPONSES_STREAM[:2]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("path", OTHERS)
+async def test_a_failure_is_told_in_each_dialect_s_own_form(path: str, fault: str) -> None:
+    ask, begun = OTHERS[path]
+    puppet = Puppet()
+    async with chain(puppet, progress_s=0.2) as c:
+        client = await c.connect()
+        client.send(post(ask, path))
+        call = await puppet.call()
+        call.send(*sent(*begun))
+        await client.head()
+        FAULTS[fault](call)
+        body = b""
+        while chunk := await client.chunk():
+            body += chunk
+        record = await c.only_usage()
+        call.over.set()
+    events = [each for each in _events(body) if not each.startswith(b":")]
+    assert events[: len(begun)] == begun
+    for mark in (b"[DONE]", b"message_stop", b"response.completed", b"lost"):
+        assert mark not in body
+    name, _, data = events[-1].rpartition(b"data: ")
+    told = json.loads(data)
+    assert name == (b"" if path == "/v1/completions" else b"event: error\n")
+    assert told.get("type") == (None if path == "/v1/completions" else "error")
+    message = told["message"] if path == "/v1/responses" else told["error"]["message"]
+    assert message == "dead" if "error frame" in fault else message
+    assert record["outcome"] == (
+        "engine_stalled" if "stall" in fault else "engine_failed_midstream"
+    )
+    assert record["usage"]["total_cost"] == 0
 
 
 @pytest.mark.parametrize(("frame", "message"), TOLD)
@@ -280,9 +337,10 @@ async def test_a_cut_stream_tells_what_was_used_though_it_is_free() -> None:
     assert record["usage"]["total_cost"] == 0
 
 
-async def test_other_streams_do_not_notice() -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_other_streams_do_not_notice(fault: str) -> None:
     puppet = Puppet()
-    async with chain(puppet) as c:
+    async with chain(puppet, progress_s=0.5) as c:
         good, bad = await c.connect(), await c.connect()
         good.send(post(STREAM))
         good_call = await puppet.call()
@@ -292,12 +350,16 @@ async def test_other_streams_do_not_notice() -> None:
         bad.send(post(STREAM))
         bad_call = await puppet.call()
         bad_call.send(*sent(delta("x")))
-        bad_call.reset()
-        assert b'"error"' in (await bad.answer()).body
-        good_call.send(chunked(delta("b")))
-        assert await good.chunk() == delta("b")
+        failed = asyncio.create_task(bad.answer())
+        FAULTS[fault](bad_call)
+        while not failed.done():
+            good_call.send(chunked(delta("b")))
+            assert await good.chunk() == delta("b")
+            await asyncio.sleep(0.01)
+        assert b'"error"' in failed.result().body
         good_call.end(chunked(delta("", finish="stop")), chunked(DONE), LAST_CHUNK)
         assert await drained(good)
+        bad_call.over.set()
 
 
 async def drained(client: Client) -> bool:

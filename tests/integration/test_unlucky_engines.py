@@ -1,12 +1,14 @@
 """Engines that change while they are served, that never have room, and that nobody can find."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
 from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
 from tests.integration.messages import CHAT, completion, json_answer, post
+from tests.integration.network import network
 
 from filature.relay import discovery
 from filature.relay.fetch import FetchError
@@ -86,6 +88,28 @@ async def test_an_engine_that_is_always_full_is_not_asked_for_ever() -> None:
         assert (answer.status, answer.json["error"]["code"]) == (503, "no_capacity")
         assert (await c.only_usage())["outcome"] == "no_engine"
     assert len(raw.requests) < 5
+
+
+@pytest.mark.parametrize("by_tunnel", [False, True])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        *(("7", "7"), ("0060", "60"), ("86400", "60"), ("0", "1"), ("-5", "1"), ("9" * 5000, "1")),
+        *(("Wed, 21 Oct 2026 07:28:00 GMT", "1"), ("7\r\nRetry-After: 8", "1")),
+    ],
+)
+async def test_when_a_full_engine_is_to_be_asked_again_is_passed_on(
+    said: str, told: str, by_tunnel: bool
+) -> None:
+    full = says(json_answer({"error": "full"}, "429 Full", f"Retry-After: {said}\r\n"))
+    async with AsyncExitStack() as stack:
+        if by_tunnel:
+            c = (await stack.enter_async_context(network(full))).chain
+        else:
+            c = await stack.enter_async_context(chain(full))
+        answer = await c.ask(post(CHAT))
+    assert answer.status == 502
+    assert answer.headers["retry-after"] == told
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".localhost"])

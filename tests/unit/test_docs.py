@@ -62,6 +62,16 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert named <= targets
 
 
+def test_make_clean_removes_what_the_other_targets_made() -> None:
+    """They make what git is told to ignore; beside it there are a person's own data and what Python keeps."""
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    (recipe,) = re.findall(
+        r"^clean:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    removed = {Path(word).name for word in recipe.replace("$(VENV)", ".venv").split()}
+    assert ignored - {"data", "__pycache__", "*.egg-info"} <= removed
+
+
 @pytest.mark.parametrize("line", commands("filature"))
 def test_every_filature_command_that_is_named_exists_with_its_options(line: str) -> None:
     words = shlex.split(line)

@@ -330,9 +330,12 @@ class AnswerObserver:
         kind = payload.get("type")
         leaves = payload_leaves(self._dialect, payload)
         self._count(leaves)
-        end_mark = is_end_mark(self._dialect, payload)
-        self.end_mark_seen = self.end_mark_seen or end_mark
         message = payload.get("message")
+        if leaves or kind in ("message_start", "message_delta"):
+            self._seen.add(0)
+        # as with [DONE]: before any message there is none
+        end_mark = bool(self._seen) and is_end_mark(self._dialect, payload)
+        self.end_mark_seen = self.end_mark_seen or end_mark
         if kind == "message_start" and type(message) is dict:
             usage = message.get("usage")
             if type(usage) is dict:

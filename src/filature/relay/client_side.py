@@ -4,8 +4,9 @@ It ends once: in ``_end``, for which nobody waits, or complete in ``_finish``, w
 ``Ending``. The half that faces engines builds on this one: ``engine_side.py``.
 """
 
+import logging
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from filature.answer.bounds import UsageBounds
 from filature.answer.postprocessor import AnswerPostprocessor
@@ -25,6 +26,8 @@ from filature.relay.upstream import UpstreamConnection
 from filature.relay.watch import Sample
 from filature.request.parse import ParsedRequest
 from filature.telemetry.record import UsageRecord
+
+log: Final = logging.getLogger(__name__)
 
 
 class ClientSide:
@@ -248,11 +251,22 @@ class ClientSide:
             record.engine = self._tried[-1].name
         if self._answer is not None:
             account(record, self._answer, outcome, self._model)
+            if record.unprocessed_bytes:
+                self._tell_unprocessed(record, self._answer)
             if self._sample is not None and outcome.is_charged:
                 self._hand_in(self._sample, self._answer)
         self._sample = None
         self._answer = None  # it may know this exchange: a cycle
         return record
+
+    def _tell_unprocessed(self, record: UsageRecord, answer: AnswerPostprocessor) -> None:
+        """Log what of the engine's answer could not be read."""
+        said = "unprocessed data in answer: bytes=%d, of engine %s, in %s"
+        if answer.overflowed:
+            limit = "event_bytes_max" if answer.mode == "events" else "document_bytes_max"
+            self._plane.metrics.limit_reached(limit)
+            said += f": it passed unread above {limit}, and usage is estimated"
+        log.warning(said, record.unprocessed_bytes, record.engine, record.id)
 
     def _hand_in(self, sample: Sample, answer: AnswerPostprocessor) -> None:
         """Let the answer be looked at by whoever chose it."""

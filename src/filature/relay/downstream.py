@@ -23,7 +23,7 @@ from filature.relay.http1 import (
 )
 from filature.relay.limits import RelayLimits
 from filature.relay.responses import CONTINUE
-from filature.relay.sockets import unsent_bytes
+from filature.relay.sockets import has_left, unsent_bytes
 
 NEVER: Final = math.inf
 _EMPTY_LINES: Final = (b"\r", b"\r\n", b"\r\n\r")
@@ -76,6 +76,8 @@ class Downstream:
         """Those on which nothing was asked yet, the oldest first."""
         self.idle: dict[DownstreamConnection, None] = {}
         """Those between two requests, the longest so first."""
+        self.unread: set[DownstreamConnection] = set()
+        """Those that too much was pipelined on: no read tells that their client left."""
         self.on_full: Callable[[], None] = _ignore
         """Called when there are ``limits.connections_max``, and one more comes."""
         self.on_body: Callable[[DownstreamConnection], None] = _ignore_body
@@ -114,6 +116,7 @@ class Downstream:
         self.connections.discard(connection)
         self.unheard.pop(connection, None)
         self.idle.pop(connection, None)
+        self.unread.discard(connection)
 
     def drain(self) -> None:
         """Take no new work: idle connections close, busy ones after their answer."""
@@ -127,6 +130,8 @@ class Downstream:
             connection.end()
 
     def _tick(self, now: float) -> None:
+        for connection in tuple(self.unread):
+            connection.close_if_left()
         due = [connection for connection in self.connections if connection.deadline <= now]
         for connection in due:
             connection.on_deadline(now)
@@ -193,6 +198,7 @@ class DownstreamConnection:
             self._buffer += data
             if len(self._buffer) > self.limits.pipelined_bytes_max and not self._reading_paused:
                 self._reading_paused = True
+                self._plane.unread.add(self)
                 self.transport.pause_reading()
             return
         self._read(self._buffer + data if self._buffer else data)
@@ -264,6 +270,7 @@ class DownstreamConnection:
             self._read(data)
         if self._reading_paused and not self.busy and not self.writing_paused:
             self._reading_paused = False
+            self._plane.unread.discard(self)
             self.transport.resume_reading()
 
     def hand_over(self) -> asyncio.Transport | None:
@@ -275,6 +282,10 @@ class DownstreamConnection:
             self.transport.abort()
             return None
         return self.transport
+
+    def close_if_left(self) -> None:
+        if not self.transport.is_closing() and has_left(self.transport):
+            self.transport.abort()
 
     def close_if_idle(self) -> None:
         if not self.busy and self._incoming is None and not self._buffer.strip(b"\r\n"):

@@ -50,6 +50,7 @@ class EngineSide(ClientSide):
         "_head",
         "_last_error",
         "_reads",
+        "_retry_after_s",
         "_room_by",
         "_status",
         "_waits_until",
@@ -71,6 +72,7 @@ class EngineSide(ClientSide):
         self._collected: list[bytes] = []  # the body of an engine's refusal
         self._collected_bytes = 0
         self._status = 0  # of the engine's answer; 0 until its head came
+        self._retry_after_s: int | None = None  # as its refusal says
         self._reads = 0  # those that were not simply the next chunk of an event stream
         self._last_error: EngineError | None = None
         self._asked_at = 0.0
@@ -180,6 +182,7 @@ class EngineSide(ClientSide):
             return
         self._room_by = NEVER
         if head.status != 200:
+            self._retry_after_s = head.retry_after_s
             self._collected.clear()
             self._collected_bytes = 0
         elif head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -314,8 +317,9 @@ class EngineSide(ClientSide):
         """The engine answered with a status other than 200."""
         engine, status = self._tried[-1], self._status
         told = read_error_body(b"".join(self._collected), engine.api_key)
-        text = failure_text(told, status, of_worker=engine.is_remote)
-        self._on_told(told, status, EngineFailed(text))
+        failed = EngineFailed(failure_text(told, status, of_worker=engine.is_remote))
+        failed.retry_after_s = self._retry_after_s or failed.retry_after_s
+        self._on_told(told, status, failed)
 
     def _on_told(self, told: EngineMessage, status: int, failed: EngineFailed) -> None:
         """A refusal, or a failure. vLLM refuses inside a 200 what only its core checks."""

@@ -25,6 +25,8 @@ CHUNK_LINE_BYTES_MAX: Final = 256
 """Of a chunk's size line with its extensions; what HTTP libraries send is below 20."""
 TRAILER_BYTES_MAX: Final = 8 * 1024
 CONTENT_LENGTH_MAX: Final = 1 << 53
+RETRY_AFTER_S_MAX: Final = 60
+"""Of an engine's refusal, as passed on: SDKs wait no longer, and no engine keeps clients from the others."""
 HEADS_KEPT_MAX: Final = 1024
 """Parsed heads that a HeadCache keeps."""
 HEAD_KEPT_BYTES_MAX: Final = 2048
@@ -38,6 +40,7 @@ _TARGET: Final = re.compile(
 _TARGET_BYTES: Final = re.compile(rb"[!-~]+")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
+_SECONDS: Final = re.compile(rb"[0-9]{1,9}")
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/([0-9]\.[0-9])\r\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) [0-9]{3}(?: [^\r\n]*)?\r\n")
 _SIZE_LINE: Final = re.compile(
@@ -136,6 +139,12 @@ class ResponseHead:
         self.chunked = False
         self.keep_alive = http_minor == 1
         self.content_type = b""
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """What ``retry-after`` asks for, up to RETRY_AFTER_S_MAX; None: no number of seconds."""
+        value = self.headers.get(b"retry-after", b"")
+        return min(int(value), RETRY_AFTER_S_MAX) if _SECONDS.fullmatch(value) else None
 
 
 class _Headers:

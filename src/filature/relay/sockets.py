@@ -2,12 +2,15 @@
 
 import asyncio
 import fcntl
+import select
 import socket
 import sys
 import termios
 from typing import Final
 
 _KEEPALIVE_S: Final = 15
+_LEFT: Final = getattr(select, "POLLRDHUP", 0)
+"""Where a system has no such event, only a connection that is closed both ways is noticed."""
 
 
 def keep_alive(transport: asyncio.Transport, *, user_timeout_ms: int = 0) -> None:
@@ -42,3 +45,10 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
     except (OSError, AttributeError):
         return waiting  # closed, or a system that does not tell
     return waiting + int.from_bytes(queued, sys.byteorder)
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Whether the other side closed a connection that nothing is read from."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), _LEFT)
+    return bool(poll.poll(0))

@@ -68,6 +68,18 @@ class TestMessages:
         assert answer.usage == Usage(32, 31, 8)
         assert answer.verdict(False) == COMPLETED
 
+    def test_an_end_mark_alone_is_no_answer(self) -> None:
+        answer = postprocessor(HELD, Dialect.MESSAGES)
+        assert answer.feed(PING + STOP) == b""
+        assert answer.finish(True) == b""
+        assert answer.verdict(True) == Verdict(False, Failure.EMPTY)
+
+    @pytest.mark.parametrize("begun", [started(), text("a"), message_delta()])
+    def test_an_end_mark_behind_a_message_is_one_whatever_was_left_out(self, begun: bytes) -> None:
+        answer = postprocessor(FORWARDED, Dialect.MESSAGES)
+        assert answer.feed(begun + STOP).endswith(STOP)
+        assert answer.verdict(False) == COMPLETED
+
     def test_cached_and_created_tokens_are_part_of_the_prompt(self) -> None:
         answer = postprocessor(FORWARDED, Dialect.MESSAGES)
         usage = {
