@@ -41,6 +41,10 @@ async def test_without_a_valid_key_nothing_is_served() -> None:
     async with money(engine) as c:
         assert code(await c.ask(post(CHAT))) == (401, "invalid_api_key")
         assert code(await c.ask(bearing("sk-fil-wrong"))) == (401, "invalid_api_key")
+        for page in ("/v1/balance", "/v1/usage/req_1"):
+            unknown = await c.ask(get(page))
+            assert code(unknown) == (401, "invalid_api_key")
+            assert "None was given" in unknown.json["error"]["message"]
         alice = await customer(c, CREDIT)
         assert (await c.ask(alice.asks(CHAT))).status == 200
         (key,) = store_of(c).keys.list()
