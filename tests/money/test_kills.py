@@ -1,7 +1,8 @@
 """The proxy is killed at random moments under load, again and again, and nothing is lost or charged twice.
 
 The load is of every dialect, streamed and not. After each restart the ledger is sound, and each client
-that had received a complete answer is charged for it, once. Of what was running nothing is held, and nobody pays more than was told.
+that had received a complete answer is charged for it, once. Of what was running nothing is held, and
+nobody pays more than was told.
 """
 
 import asyncio
