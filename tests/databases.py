@@ -203,15 +203,23 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
-    """The system's, else the installed one. Raises NoPostgres where there is neither."""
-    binaries = system_binaries() or installed_binaries()
-    if binaries is None:
-        raise NoPostgres("no PostgreSQL: neither the system's nor the one of requirements/dev.txt")
-    server = PostgresServer(binaries, durable=durable)
+    """The system's, else the installed one. Raises NoPostgres where neither is there and starts."""
+    server = _started(durable=durable)
     try:
         yield server
     finally:
         server.stop()
+
+
+def _started(*, durable: bool) -> PostgresServer:
+    reasons = []
+    for binaries in (system_binaries(), installed_binaries()):
+        if binaries is not None:
+            try:
+                return PostgresServer(binaries, durable=durable)
+            except NoPostgres as error:
+                reasons.append(str(error))
+    raise NoPostgres("; ".join(reasons) or "neither the system's nor that of requirements/dev.txt")
 
 
 def sqlite_url(path: Path) -> str:

@@ -41,6 +41,10 @@ async def test_without_a_valid_key_nothing_is_served() -> None:
     async with money(engine) as c:
         assert code(await c.ask(post(CHAT))) == (401, "invalid_api_key")
         assert code(await c.ask(bearing("sk-fil-wrong"))) == (401, "invalid_api_key")
+        for page in ("/v1/balance", "/v1/usage/req_1"):
+            unknown = await c.ask(get(page))
+            assert code(unknown) == (401, "invalid_api_key")
+            assert "None was given" in unknown.json["error"]["message"]
         alice = await customer(c, CREDIT)
         assert (await c.ask(alice.asks(CHAT))).status == 200
         (key,) = store_of(c).keys.list()
@@ -178,8 +182,10 @@ async def test_limits_of_a_key() -> None:
         assert 1 <= int(second.headers["retry-after"]) <= 60
         other = await customer(c, 0, models=frozenset({"other"}))
         assert code(await c.ask(other.asks(CHAT))) == (403, "model_not_allowed")
-        poor = await customer(c, 0, budget=Nano(10), budget_period="day")
-        assert code(await c.ask(poor.asks(CHAT))) == (429, "budget_exceeded")
+        poor = await customer(c, 0, budget=Nano(10), budget_period="day", requests_per_minute=9)
+        over = await c.ask(poor.asks(CHAT))
+        assert code(over) == (429, "budget_exceeded")
+        assert over.headers["x-ratelimit-remaining-requests"] == "9"
         late = await customer(c, 0, expires_ms=1)
         assert code(await c.ask(late.asks(CHAT))) == (401, "expired_api_key")
         cheap = await customer(c, 0, max_coefficient=999)

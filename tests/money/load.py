@@ -1,10 +1,10 @@
 """Clients of a proxy that is killed while they ask: what they send, what they were told, what is stored of it."""
 
 import asyncio
-import json
 import random
+import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from tests.integration.harness import Answer, Client
 from tests.integration.messages import get, post
@@ -22,6 +22,19 @@ LOAD_S: Final = (0.05, 0.8)
 TOKENS: Final = 12
 CREDIT: Final = "1000"
 PROMPT: Final = "Tell me about silk."
+MESSAGES: Final = [{"role": "user", "content": PROMPT}]
+ASKED: Final[dict[str, dict[str, Any]]] = {
+    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": TOKENS},
+    "/v1/completions": {"prompt": PROMPT, "max_tokens": TOKENS},
+    "/v1/responses": {"input": PROMPT, "max_output_tokens": TOKENS},
+    "/v1/messages": {"messages": MESSAGES, "max_tokens": TOKENS},
+    "/v1/embeddings": {"input": PROMPT},
+}
+"""Every dialect that is paid for."""
+END_MARK: Final = re.compile(
+    rb"^data: \[DONE\]$|^event: (?:message_stop|response\.(?:completed|incomplete))$", re.MULTILINE
+)
+COST: Final = re.compile(rb'"total_cost":(\d+)')
 
 
 @dataclass
@@ -30,30 +43,27 @@ class Book:
 
     told: dict[str, int] = field(default_factory=dict)
     """The cost of each complete answer, by its request's id."""
+    prices: dict[str, int] = field(default_factory=dict)
+    """The cost of each question, by its path: it is always the same one."""
     sent: int = 0
     broken: int = 0
     left: int = 0
 
+    def note(self, path: str, answer: Answer) -> None:
+        """An answer that its client takes for complete."""
+        assert answer.request_id not in self.told, "an id was given twice"
+        cost = int(COST.findall(answer.body)[-1])
+        assert self.prices.setdefault(path, cost) == cost
+        self.told[answer.request_id] = cost
 
-def request_of(secret: str, stream: bool) -> bytes:
-    body = {
-        "model": "demo",
-        "messages": [{"role": "user", "content": PROMPT}],
-        "max_tokens": TOKENS,
-        "stream": stream,
-    }
+
+def request_of(secret: str, path: str, *, stream: bool) -> bytes:
+    body = {"model": "demo", **ASKED[path]}
     if stream:
-        body["stream_options"] = {"include_usage": True}
-    return post(body, headers=f"Authorization: Bearer {secret}\r\n")
-
-
-def cost_told(answer: Answer) -> int:
-    """What a complete answer says that it cost."""
-    if answer.headers["content-type"] == "application/json":
-        return int(answer.json["usage"]["total_cost"])
-    *_, usage, done = answer.events
-    assert done == b"data: [DONE]\n\n"
-    return int(json.loads(usage[6:])["usage"]["total_cost"])
+        body["stream"] = True
+        if "completions" in path:
+            body["stream_options"] = {"include_usage": True}
+    return post(body, path, headers=f"Authorization: Bearer {secret}\r\n")
 
 
 async def client(proxy: Filature, secret: str, book: Book, chance: random.Random) -> None:
@@ -63,7 +73,9 @@ async def client(proxy: Filature, secret: str, book: Book, chance: random.Random
     try:
         while True:
             book.sent += 1
-            connection.send(request_of(secret, chance.random() < 0.5))
+            path = chance.choice(list(ASKED))
+            stream = "embeddings" not in path and chance.random() < 0.6
+            connection.send(request_of(secret, path, stream=stream))
             if chance.random() < LEAVING:
                 await connection.head()
                 book.left += 1
@@ -73,11 +85,15 @@ async def client(proxy: Filature, secret: str, book: Book, chance: random.Random
                 continue
             answer = await connection.answer()
             assert answer.status == 200, answer.body
+            marked = END_MARK.search(answer.body) is not None
+            assert marked == stream or not answer.complete
+            if (
+                answer.complete or marked
+            ):  # SDKs end at the mark, whatever becomes of the connection
+                book.note(path, answer)
             if not answer.complete:
                 book.broken += 1
                 return
-            assert answer.request_id not in book.told, "an id was given twice"
-            book.told[answer.request_id] = cost_told(answer)
     except (asyncio.IncompleteReadError, ConnectionError):
         book.broken += 1
     finally:

@@ -72,9 +72,10 @@ EVERY_WAY: Final = [
 WITH_THE_MODEL: Final = [
     ("model", dialect, stream, limit, known)
     for dialect in ASKED
-    for stream, limit, known in ((False, None, "bound"), (True, MORE, "exact"))
+    for stream in (False, True)
+    for limit, known in ((None, "bound"), (MORE, "exact"))
 ]
-"""Not every way, for it takes its time."""
+"""Not every way to know the prompt, for it takes its time."""
 
 
 @asynccontextmanager

@@ -374,6 +374,21 @@ async def test_a_database_file_made_read_only(tmp_path: Path) -> None:
         assert shown["balance_nano"] == CREDIT - told
 
 
+async def test_a_disk_that_is_full_before_there_is_a_ledger(small_disk: Path) -> None:
+    place = Installation(small_disk, "http://127.0.0.1:9")
+    fill(small_disk)
+    told_why = await refused_start(place)
+    status, _, errors = await place.run("account", "create", "alice")
+    assert status == 1
+    assert len(errors.splitlines()) == 1
+    for each in (told_why, errors):
+        assert "filature.db" in each
+        assert "No space left" in each
+    (small_disk / FILLER).unlink()
+    await place.customer("1")
+    await place.check()
+
+
 async def refused_start(place: Installation) -> str:
     """What a proxy says when it does not start: a line or two, and no traceback."""
     status, _, errors = await place.run("up", "--engine", place.engine_url, "--port", "0")

@@ -442,6 +442,34 @@ async def test_free_failures_are_rationed() -> None:
         assert balance(c, who.account) == who.credit
 
 
+@pytest.mark.parametrize("how", ["gone", "timeout"])
+async def test_who_does_not_wait_for_the_first_event_is_rationed(how: str) -> None:
+    """Whether it leaves or lets its own timeout run out: the engine worked for nothing."""
+    puppet = Puppet()
+    async with served(puppet) as (c, who):
+        client = await c.connect()
+        client.send(who.asks(STREAM | ({"timeout": 0.2} if how == "timeout" else {})))
+        call = await puppet.call()
+        if how == "gone":
+            client.leave()
+        await call.gone()
+        call.over.set()
+        await paid(c, who, f"client_{how}", 0)
+        assert c.proxy._admission._failures.accounts == 1
+
+
+async def test_who_leaves_what_is_sold_for_nothing_is_not() -> None:
+    """It saw some of its answers, and no cost is what they cost."""
+    puppet = puppet_that_reports()
+    async with served(puppet, price_in=0, price_cached=0, price_out=0) as (c, who):
+        client, call = await streaming(c, who, puppet)
+        client.leave()
+        await call.gone()
+        call.over.set()
+        assert (await ended(c)).outcome == "client_gone"
+        assert not c.proxy._admission._failures.accounts
+
+
 TESTED_ELSEWHERE: Final = {
     Outcome.NOT_SETTLED: "../integration/test_settlement.py",
     Outcome.REPORTED: "test_dead_proxy.py",

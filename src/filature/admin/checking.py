@@ -5,7 +5,7 @@ The rules are ``ledger.invariants``'. What is here is when to look, while reques
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -20,6 +20,7 @@ from filature.ledger.invariants import (
     check_sides,
 )
 from filature.ledger.transfers import Transfer, TransferKind
+from filature.relay.outcome import Outcome
 from filature.store.embedded import EmbeddedLedger
 from filature.store.ledger_rows import read_accounts, read_corrected, read_transfers
 from filature.store.schema import transfers, usage_records
@@ -27,6 +28,7 @@ from filature.store.store import Store
 from filature.units import AccountId, HoldId, TransferId
 
 _FETCHED = 1000
+_FREE: Final = frozenset(outcome.value for outcome in Outcome if not outcome.is_charged)
 Totals = dict[AccountId, tuple[int, int]]
 
 
@@ -112,14 +114,15 @@ def _check_stored(connection: Connection) -> _Stored:
 def _check_usage(
     connection: Connection, corrected: dict[TransferId, int]
 ) -> Iterator[tuple[int, list[Violation]]]:
-    """Whether each usage record that is kept tells the cost that was charged; some at a time, and how many.
+    """Whether each usage record that is kept tells the cost that was charged, and nobody paid for an outcome that is
+    free; some at a time, and how many.
 
     A charge that was corrected may be told as it was, or as what is left of it.
     """
     table, charge = usage_records.c, transfers.c
     is_charge = (charge.id == table.id) & (charge.kind == TransferKind.CHARGE)
     query = select(
-        table.id, table.account, table.total_cost, charge.amount, charge.debit
+        table.id, table.account, table.outcome, table.total_cost, charge.amount, charge.debit
     ).select_from(usage_records.outerjoin(transfers, is_charge))
     result = connection.execute(query, execution_options={"yield_per": _FETCHED})
     for rows in result.partitions():
@@ -140,6 +143,8 @@ def _wrong_usage(row: Any, corrected: dict[TransferId, int]) -> str:
         return f"its usage record says {cost}, {left} was charged"
     if row.account != row.debit:
         return f"its usage record is of {row.account}, {row.debit} was charged"
+    if left and row.outcome in _FREE:
+        return f"its usage record says {row.outcome}, which costs nothing, and {left} was charged"
     return ""
 
 

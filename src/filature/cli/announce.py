@@ -70,7 +70,7 @@ class Announcement:
             say("Requests without a key are paid by the account demo: filature account show demo")
         else:
             say("Requests need a key: filature account create NAME, filature key create NAME")
-        say(f"\nTry it:\n{curl(url, models[0])}\n")
+        say(f"\nTry it:\n{curl(url, models[0], keyless=settings.serves_keyless)}\n")
 
     async def _demo_lives(self, demo: "DemoChild") -> None:
         """Without its engine nothing is left to serve."""
@@ -91,16 +91,17 @@ async def _within(seconds: float, proxy: "Proxy") -> bool:
     return False
 
 
-def curl(url: str, model: str) -> str:
-    """A streamed chat request, to be pasted into a shell."""
+def curl(url: str, model: str, *, keyless: bool) -> str:
+    """A streamed chat request, to be pasted into a shell; where one needs a key, there is a place for it."""
     body = {
         "model": model,
         "stream": True,
         "max_tokens": 30,
         "messages": [{"role": "user", "content": "hi"}],
     }
+    key = "" if keyless else "-H 'Authorization: Bearer sk-fil-…' "
     return (
-        "curl -sS -N -H 'Content-Type: application/json' "
+        f"curl -sS -N {key}-H 'Content-Type: application/json' "
         f"-d {shlex.quote(json.dumps(body, separators=(',', ':')))} {url}/v1/chat/completions"
     )
 

@@ -43,7 +43,7 @@ class FreeFailures:
             return DELAY_MAX_S * (score - SLOWED_ABOVE) / (REFUSED_ABOVE - SLOWED_ABOVE)
         wait_s = max(ceil(HALF_LIFE_S * log2(score / REFUSED_ABOVE)), 1)
         error = RateLimited(
-            "Too many requests of this account broke their engines, or were left before the first "
+            "Too many requests of this account broke their engines, or did not wait for the first "
             f"event, and cost nothing. It is served again in {wait_s} s; answers that are paid for "
             "make up for them.",
             code="too_many_failures",

@@ -24,6 +24,7 @@ from filature.units import AccountId, HoldId, Nano
 _BROKE_ENGINES: Final = frozenset(
     {Outcome.ENGINE_FAILED, Outcome.ENGINE_FAILED_MIDSTREAM, Outcome.ENGINE_STALLED}
 )
+_LEFT: Final = frozenset({Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT})
 log = logging.getLogger(__name__)
 REVERSED: Final = "the commit did not come in time, and the client was told that it failed"
 
@@ -156,7 +157,7 @@ class HeldGrant:
             raise InternalError(f"the hold of {record.id} ended as {done}")
         if outcome == Outcome.COMPLETED and cost:
             self._failures.succeeded(self.account)
-        elif outcome in _BROKE_ENGINES or (outcome == Outcome.CLIENT_GONE and not cost):
+        elif outcome in _BROKE_ENGINES or (outcome in _LEFT and _saw_nothing(record)):
             self._failures.failed(self.account)
 
     def give_up(self) -> None:
@@ -169,6 +170,11 @@ class HeldGrant:
             self._idempotency.release(self.claim)
         if slot is not None:
             slot.reverse(self._charged)
+
+
+def _saw_nothing(record: UsageRecord) -> bool:
+    """Whether an engine was asked in vain: its first event had not come. What costs nothing may have been seen."""
+    return record.tries > 0 and not record.prompt and not record.completion
 
 
 def row_of(record: UsageRecord) -> UsageRow:

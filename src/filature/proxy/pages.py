@@ -22,6 +22,10 @@ Body = bytes | Coroutine[Any, Any, bytes]
 Page = Callable[[RequestHead, Caller | None], Body]
 
 ID_CHARS_MAX: Final = 128
+_KEY_NEEDED: Final = (
+    "This is shown to a valid API key of the account: `Authorization: Bearer sk-fil-…`. None was given, or one that "
+    "is not valid."
+)
 
 
 class Pages:
@@ -125,7 +129,7 @@ class Pages:
 
     def _balance(self, head: RequestHead, caller: Caller | None) -> Body:
         if caller is None:
-            raise AuthenticationFailed
+            raise AuthenticationFailed(_KEY_NEEDED)
         account = self._store.ledger.state.accounts.get(caller.account)
         balance = held = spent = available = NANO_ZERO
         if account is not None:
@@ -143,7 +147,7 @@ class Pages:
 
     def _usage(self, head: RequestHead, caller: Caller | None) -> Body:
         if caller is None:
-            raise AuthenticationFailed
+            raise AuthenticationFailed(_KEY_NEEDED)
         request_id = unquote(head.path.removeprefix("/v1/usage/"))
         recent = self._recent.get(request_id)
         if recent is not None:

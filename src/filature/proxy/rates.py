@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from filature.admin.amounts import credits_of
@@ -11,7 +11,7 @@ from filature.store.keys import PERIODS_KEPT, ApiKey, Period
 
 STATES_SWEPT_FROM: Final = 1000
 """Keys that are counted for; from here on those at rest are forgotten each time their number has doubled."""
-CONCURRENCY_RETRY_S: Final = 1
+RUNNING_RETRY_S: Final = 1
 """Nobody knows when a running request ends."""
 _PARTS: Final = 60_000
 """Of one request or token, as there are milliseconds in a minute: a limit's number of parts comes back in each."""
@@ -213,11 +213,11 @@ class RateLimiter:
             raise _limited(
                 f"This key may run {limits.concurrency} requests at the same time, and as many run "
                 "now; one of them has to end.",
-                CONCURRENCY_RETRY_S,
+                RUNNING_RETRY_S,
                 state,
                 tokens,
             )
-        period = self._check_budget(key, amount)
+        period = self._check_budget(key, amount, state)
         if state.requests is not None:
             _check(state.requests, 1, "requests", "", state, tokens)
         if state.tokens is not None:
@@ -240,26 +240,48 @@ class RateLimiter:
         state = states[key.id] = _KeyState(key, now_ms)
         return state
 
-    def _check_budget(self, key: ApiKey, amount: int) -> tuple[str, str] | None:
+    def _check_budget(self, key: ApiKey, amount: int, state: _KeyState) -> tuple[str, str] | None:
         limits = key.limits
-        if limits.budget is None or limits.budget_period is None:
+        period = limits.budget_period
+        if limits.budget is None or period is None:
             return None
-        place = (key.id, period_name(limits.budget_period, self._wall_ms()))
+        wall_ms = self._wall_ms()
+        place = (key.id, period_name(period, wall_ms))
         held = self._held.get(place, 0)
         left = limits.budget - self.spent(place) - held
         if amount <= left:
             return place
-        span = "" if limits.budget_period == "total" else f" for the {limits.budget_period}"
-        raise BudgetExceeded(
+        span = "" if period == "total" else f" for the {period}"
+        error = BudgetExceeded(
             f"This key's budget of {credits_of(limits.budget)} credits{span} has {credits_of(max(left, 0))} left "
             f"({credits_of(held)} are held by running requests), and this request may cost up to "
             f"{credits_of(amount)}. A smaller max_tokens needs less."
         )
+        if amount <= left + held:
+            error.retry_after_s = RUNNING_RETRY_S
+            error.should_retry = True
+        elif amount <= limits.budget and period != "total":
+            error.retry_after_s = _left_s(period, wall_ms)
+        error.header_lines = _lines(state)
+        raise error
 
 
 def period_name(period: Period, wall_ms: int) -> str:
     """The period of a moment, by UTC: ``2026-11-24``, ``2026-11``, ``2026`` or ``total``."""
     return datetime.fromtimestamp(wall_ms // 1000, UTC).strftime(_FORMATS[period])
+
+
+def _left_s(period: Period, wall_ms: int) -> int:
+    """Seconds until the next period begins, rounded up; of one that ends."""
+    now = datetime.fromtimestamp(wall_ms // 1000, UTC)
+    midnight = now.replace(hour=0, minute=0, second=0)
+    if period == "day":
+        end = midnight + timedelta(days=1)
+    elif period == "month":
+        end = (midnight.replace(day=1) + timedelta(days=31)).replace(day=1)
+    else:
+        end = midnight.replace(year=now.year + 1, month=1, day=1)
+    return int((end - now).total_seconds())
 
 
 def _check(

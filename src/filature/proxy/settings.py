@@ -103,16 +103,23 @@ class ProxySettings(BaseSettings):
     )
     price_request: Price = Field(Decimal(0), description="Credits per request")
     fee_bp: int = Field(
-        0, ge=0, le=10_000, description="Share of a charge that the operator keeps, in basis points"
+        0,
+        ge=0,
+        le=10_000,
+        description="Share of a charge that the operator keeps, in basis points; a price that was set has its own",
     )
     completion_tokens_default: int = Field(
         16_384, ge=1, description="Completion tokens held for where a request names no number"
     )
     template_tokens: int = Field(
-        512, ge=0, description="Prompt tokens held for beside the text: chat templates add some"
+        512,
+        ge=0,
+        description="Prompt tokens held for beside the text: chat templates add some; a price that was set has its own",
     )
     media_tokens: int = Field(
-        2048, ge=0, description="Prompt tokens held for, for each image or audio part"
+        2048,
+        ge=0,
+        description="Prompt tokens held for, for each image or audio part; a price that was set has its own",
     )
     usage_when_unrequested: Literal["comment", "hide", "send"] = Field(
         "comment", description="What a stream whose client did not ask for usage is given of it"

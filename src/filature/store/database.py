@@ -111,7 +111,7 @@ class WriterLock:
         self._file: int | None = None
 
     def take(self) -> None:
-        """Take an SQLite file's lock. Raises StoreError when another process holds it."""
+        """Take an SQLite file's lock. Raises StoreError when another process holds it, or it cannot be written."""
         if self._database.kind != "sqlite" or self._file is not None:
             return
         path = self._database.path
@@ -126,8 +126,12 @@ class WriterLock:
             holder = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
             self.release()
             raise in_use(self._database, f"process {holder}" if holder else "") from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
+        except OSError as error:  # the disk is full
+            self.release()
+            raise StoreError(f"{path} cannot be used: {error.strerror}") from None
 
     def release(self) -> None:
         if self._file is not None:

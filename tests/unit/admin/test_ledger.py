@@ -49,6 +49,7 @@ class TestCheck:
             ("DELETE FROM transfers WHERE id = 'r'", "r"),
             ("UPDATE usage_records SET total_cost = 999", "r"),
             ("UPDATE usage_records SET account = 'client:bob'", "r"),
+            ("UPDATE usage_records SET outcome = 'engine_failed_midstream'", "r"),
             ("DELETE FROM ledger_accounts WHERE id = 'shortfall'", "shortfall"),
         ],
     )

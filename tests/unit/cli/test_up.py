@@ -123,9 +123,15 @@ def test_an_admin_token_is_what_a_header_can_say() -> None:
 
 
 def test_the_curl_to_paste_is_one_shell_word_per_argument() -> None:
-    words = shlex.split(curl("http://127.0.0.1:1", "it's a model"))
+    words = shlex.split(curl("http://127.0.0.1:1", "it's a model", keyless=True))
     assert words[0] == "curl"
     assert words[-1] == "http://127.0.0.1:1/v1/chat/completions"
     body = json.loads(words[words.index("-d") + 1])
     assert body["model"] == "it's a model"
     assert body["stream"] is True
+    assert not any("Authorization" in word for word in words)
+
+
+def test_where_requests_need_a_key_the_curl_has_a_place_for_it() -> None:
+    words = shlex.split(curl("http://127.0.0.1:1", "m", keyless=False))
+    assert words[words.index("-H") + 1] == "Authorization: Bearer sk-fil-…"

@@ -254,8 +254,6 @@ class TestBudget:
             "insufficient_quota",
             "budget_exceeded",
         )
-        assert not error.should_retry
-        assert error.retry_after_s is None
         assert "for the day has 0.000000005 left" in error.message
         assert "0.00000007 are held" in error.message
         assert "up to 0.000000006" in error.message
@@ -265,6 +263,35 @@ class TestBudget:
         for slot in free:
             slot.finish(1, 0)
         limits.over_budget(budget, 1)
+
+    @pytest.mark.parametrize(
+        ("period", "day", "seconds"),
+        [
+            ("day", 24, 12 * 3600),
+            ("month", 24, 6 * 86400 + 12 * 3600),
+            ("month", 1, 29 * 86400 + 12 * 3600),
+            ("year", 24, 37 * 86400 + 12 * 3600),
+        ],
+    )
+    def test_when_to_come_again(self, limits: Limits, period: str, day: int, seconds: int) -> None:
+        """When what runs may have left some, else when there is a new one; never where it is too much."""
+        limits.clocks.wall = NOON.replace(day=day)
+        budget = key(budget=100, budget_period=period, requests_per_minute=9)
+        slot = limits.admit(budget, amount=60)
+        error = limits.over_budget(budget, 100)
+        assert (error.retry_after_s, error.should_retry) == (1, True)
+        slot.finish(1, 30)
+        error = limits.over_budget(budget, 71)
+        assert (error.retry_after_s, error.should_retry) == (seconds, False)
+        assert headers(error.header_lines)["remaining-requests"] == "8"
+        error = limits.over_budget(budget, 101)
+        assert (error.retry_after_s, error.should_retry) == (None, False)
+
+    def test_a_budget_in_total_is_not_renewed(self, limits: Limits) -> None:
+        budget = key(budget=100, budget_period="total")
+        limits.admit(budget, amount=60).finish(1, 60)
+        error = limits.over_budget(budget, 41)
+        assert (error.retry_after_s, error.should_retry) == (None, False)
 
     def test_a_refused_or_cancelled_request_holds_nothing(self, limits: Limits) -> None:
         budget = key(budget=100, budget_period="total", requests_per_minute=1)

@@ -6,13 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
-from tests.databases import NoPostgres, PostgresServer, installed_binaries, system_binaries
+from tests import databases
+from tests.databases import (
+    NoPostgres,
+    PostgresServer,
+    installed_binaries,
+    postgres_server,
+    system_binaries,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 WAIT_S = 30.0
@@ -83,11 +90,28 @@ def test_binaries_that_others_cannot_reach_are_copied() -> None:
     assert not server.directory.exists()
 
 
-def test_binaries_that_do_not_run_are_told() -> None:
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        broken = Path(folder) / "postgres"
-        broken.write_text("#!/bin/sh\nexit 1\n")
-        broken.chmod(0o755)
-        with pytest.raises(NoPostgres, match="does not start"):
-            PostgresServer(Path(folder))
+@pytest.fixture
+def broken() -> Iterator[Path]:
+    """The folder of binaries that do not run."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for program in ("initdb", "postgres"):
+            (folder / program).write_text("#!/bin/sh\nexit 1\n")
+            (folder / program).chmod(0o755)
+        yield folder
+
+
+def test_binaries_that_do_not_run_are_told(broken: Path) -> None:
+    with pytest.raises(NoPostgres, match="does not start"):
+        PostgresServer(broken)
+
+
+def test_where_the_system_s_do_not_run_the_installed_ones_do(
+    broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if installed_binaries() is None:
+        pytest.skip("no installed binaries here")
+    monkeypatch.setattr(databases, "system_binaries", lambda: broken)
+    with postgres_server() as server:
+        server.execute("SELECT 1")
