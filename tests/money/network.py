@@ -24,7 +24,7 @@ Prepare = Callable[[], None]
 
 
 class Network:
-    """One proxy at a port of its own, and workers.
+    """One proxy at a port of its own, and workers. ``database``: None for a file of its own.
 
     ``proxy_side`` and ``worker_side``: what their processes do first, where they run elsewhere.
     """
@@ -34,6 +34,7 @@ class Network:
         directory: Path,
         engine_url: str,
         *,
+        database: str | None = None,
         host: str = "127.0.0.1",
         proxy_side: Prepare | None = None,
         worker_side: Prepare | None = None,
@@ -41,7 +42,7 @@ class Network:
         self.directory = directory
         self.engine_url = engine_url
         self.host = host
-        self.place = Installation(directory, engine_url)
+        self.place = Installation(directory, engine_url, database)
         self.place.prepare = proxy_side
         self.worker_side = worker_side
         with socket.socket() as taken:
@@ -94,7 +95,8 @@ class Network:
 
     @property
     def database(self) -> str:
-        return f"sqlite:///{self.data_dir / DATABASE_FILE}"
+        file = f"sqlite:///{self.data_dir / DATABASE_FILE}"
+        return self.place.settings.get("database", file)
 
     async def joined(self, *names: str) -> None:
         """Wait until the latest process of each of the workers says so."""
