@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.integration.harness import EngineRequest, RawEngine
-from tests.integration.messages import DONE, event, json_answer, stream_answer
+from tests.money.telling import EMBEDDINGS, MODEL, Said, Told, answering, asked
 
 from filature.answer.pricing import Tariff, cost_of
 from filature.answer.usage import Usage
 
-MODEL: Final = "silk/one"
 DOCUMENTS: Final = ("docs/network.md", "docs/architecture.md", "README.md", "docs/from-cocoon.md")
 TEMPLATE: Final = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -64,20 +63,6 @@ def make_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-@dataclass
-class Told:
-    """What an engine says of one answer. ``pieces``: the text of each event; of thoughts where ``thought``."""
-
-    prompt: int
-    cached: int
-    completion: int
-    reasoning: int
-    pieces: list[str]
-    usage: bool = True
-    """Whether it tells any usage."""
-    continuous: bool = False
-
-
 Lie = Callable[[Told, random.Random], Told]
 
 
@@ -99,21 +84,28 @@ class Spinner:
     def engine(self) -> RawEngine:
         return RawEngine(self.answer, models=(MODEL,))
 
-    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
-        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
-        ids: list[int] = self.tokenizer.encode(text + "<|im_start|>assistant\n").ids
+    def prompt(self, said: Said | str) -> list[int]:
+        text = said
+        if not isinstance(said, str):
+            each = (f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in said)
+            text = "".join(each) + "<|im_start|>assistant\n"
+        ids: list[int] = self.tokenizer.encode(text).ids
         return ids
 
     async def answer(self, request: EngineRequest, writer: asyncio.StreamWriter) -> None:
-        asked = request.json
-        ids = self.prompt(asked["messages"])
-        cached = self._cached(asked["messages"][0]["content"], ids)
+        body = request.json
+        said = asked(body)
+        ids = self.prompt(said)
+        first = said if isinstance(said, str) else said[0]["content"]
+        cached = self._cached(first.partition("\n")[0], ids)
         length = self.chance.randint(5, 60)
         start = self.chance.randrange(len(self._words) - length)
         text = " ".join(self._words[start : start + length])
         written = self.tokenizer.encode(text).ids
         pieces = [self.tokenizer.decode([each]) for each in written]
         told = Told(len(ids), cached, len(written) + 1, 0, pieces)  # and the token that ends it
+        if request.path == EMBEDDINGS:
+            told = Told(len(ids), 0, 0, 0, [])
         true = Usage(told.prompt, told.cached, told.completion)
         if self.lie is not None and self.chance.randrange(self.lies_one_in) == 0:
             told = self.lie(replace(told, pieces=list(pieces)), self.chance)
@@ -121,7 +113,7 @@ class Spinner:
         self.true[request_id] = true
         if self.is_marked():
             self.when_marked.add(request_id)
-        writer.write(_stream(told) if asked.get("stream") else _document(told))
+        writer.write(answering(request.path, told, stream=bool(body.get("stream"))))
 
     def _cached(self, key: str, ids: list[int]) -> int:
         before = self._seen.get(key, [])
@@ -135,46 +127,6 @@ class Spinner:
     def honest_cost(self, request_id: str) -> int:
         """What an answer is worth; None of what was not asked here."""
         return cost_of(self.true[request_id], TARIFF).total
-
-
-def _usage(told: Told, completion: int | None = None) -> dict[str, Any]:
-    completion = told.completion if completion is None else completion
-    return {
-        "prompt_tokens": told.prompt,
-        "completion_tokens": completion,
-        "total_tokens": told.prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": told.cached},
-        "completion_tokens_details": {"reasoning_tokens": told.reasoning},
-    }
-
-
-def _stream(told: Told) -> bytes:
-    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
-    events: list[bytes] = []
-    for number, piece in enumerate(told.pieces):
-        choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
-        chunk: dict[str, Any] = head | {"choices": [choice]}
-        if told.continuous:
-            share = told.completion * (number + 1) // len(told.pieces)
-            chunk["usage"] = _usage(told, share)
-        events.append(event(chunk))
-    stop = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    events.append(event(head | {"choices": [stop]}))
-    if told.usage:
-        events.append(event(head | {"choices": [], "usage": _usage(told)}))
-    return stream_answer([*events, DONE])
-
-
-def _document(told: Told) -> bytes:
-    message = {"role": "assistant", "content": "".join(told.pieces)}
-    answer: dict[str, Any] = {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": MODEL,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-    }
-    return json_answer(answer | ({"usage": _usage(told)} if told.usage else {}))
 
 
 # Lies

@@ -24,7 +24,8 @@ Prepare = Callable[[], None]
 
 
 class Network:
-    """One proxy at a port of its own, and workers.
+    """One proxy at a port of its own, and workers. ``database``: None for a file of its own.
+    ``certificate``: of the proxy's, with ``key.pem`` beside it; None: no TLS.
 
     ``proxy_side`` and ``worker_side``: what their processes do first, where they run elsewhere.
     """
@@ -34,15 +35,21 @@ class Network:
         directory: Path,
         engine_url: str,
         *,
+        database: str | None = None,
         host: str = "127.0.0.1",
+        certificate: Path | None = None,
         proxy_side: Prepare | None = None,
         worker_side: Prepare | None = None,
     ) -> None:
         self.directory = directory
         self.engine_url = engine_url
         self.host = host
-        self.place = Installation(directory, engine_url)
+        self.certificate = certificate
+        self.place = Installation(directory, engine_url, database)
         self.place.prepare = proxy_side
+        if certificate is not None:
+            key = certificate.with_name("key.pem")
+            self.place.settings |= {"tls_cert": str(certificate), "tls_key": str(key)}
         self.worker_side = worker_side
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -60,7 +67,10 @@ class Network:
     ) -> asyncio.subprocess.Process:
         """Start one that has a token. ``more`` are options of its own."""
         place = self.directory / name
-        words = ("--proxy", f"http://{self.host}:{self.port}", "--token", self.tokens[name])
+        tls = self.certificate is not None
+        url = f"{'https' if tls else 'http'}://{self.host}:{self.port}"
+        words = ["--proxy", url, "--token", self.tokens[name]]
+        words += ["--proxy-ca", str(self.certificate)] if tls else []
         here = ("--engine", engine_url or self.engine_url, "--data-dir", str(place))
         with (self.directory / f"{name}.log").open("ab") as log:
             self._logged[name] = log.tell()
@@ -94,7 +104,8 @@ class Network:
 
     @property
     def database(self) -> str:
-        return f"sqlite:///{self.data_dir / DATABASE_FILE}"
+        file = f"sqlite:///{self.data_dir / DATABASE_FILE}"
+        return self.place.settings.get("database", file)
 
     async def joined(self, *names: str) -> None:
         """Wait until the latest process of each of the workers says so."""

@@ -70,7 +70,7 @@ class Filature:
     async def _read(self) -> None:
         assert self.process.stdout is not None
         while line := (await self.process.stdout.readline()).decode():
-            listens = re.search(r"listens at (http://[\w.:]+\d)", line)
+            listens = re.search(r"listens at (https?://[\w.:]+\d)", line)
             if listens:
                 self.url = listens[1]
                 admin = re.search(r"metrics: (http://[\w.:]+\d)/metrics", line)

@@ -3,12 +3,14 @@
 A client whose answer had not begun notices nothing; one whose stream had begun gets an error event, and pays nothing.
 """
 
+import asyncio
+import signal
 from pathlib import Path
 from typing import Final
 
 from tests.money.asking import CREDIT, Load, connecting_to, judge
 from tests.money.network import Network, ended
-from tests.money.process import running_engine
+from tests.money.process import WAIT_S, running_engine
 
 TOKENS: Final = 20
 ENGINE: Final = (
@@ -75,3 +77,42 @@ async def test_workers_that_are_killed_and_started_anew(tmp_path: Path) -> None:
 async def retried(net: Network) -> list[str]:
     """Answers that another worker gave in the end."""
     return [r["id"] for r in await net.usage("--outcome", "completed") if r["tries"] > 1]
+
+
+async def test_a_worker_that_falls_silent_for_a_while(tmp_path: Path) -> None:
+    """All its connections are there, and nobody answers on them: what is sent there is answered by another."""
+    async with running_engine(tmp_path, *ENGINE) as engine:
+        net = Network(tmp_path, engine.url)
+        secret = await net.stock(CREDIT, *NAMES)
+        proxy = await net.proxy()
+        workers = {name: await net.worker(name) for name in NAMES}
+        try:
+            await net.joined(*NAMES)
+            connect = connecting_to(proxy)
+            load = Load(connect, secret, tokens=TOKENS, clients=CLIENTS)
+            for name in NAMES:
+                await load.answered(AFTERWARDS)
+                await load.streaming(4)
+                before = len(await retried(net))
+                workers[name].send_signal(signal.SIGSTOP)
+                try:
+                    async with asyncio.timeout(WAIT_S):
+                        while len(await retried(net)) == before:
+                            await load.answered(1)
+                finally:
+                    workers[name].send_signal(signal.SIGCONT)
+            await load.answered(AFTERWARDS)
+            seen = await load.stop()
+            assert not seen.failed, "a client noticed something"
+            for name in NAMES:
+                await net.delivered(name)
+            await judge(net, connect, secret, seen)
+            replaced = len(await retried(net))
+        finally:
+            for worker in workers.values():
+                await ended(worker)
+            status = await proxy.stop()
+        assert status == 0, proxy.log.read_text()[-3000:]
+        print(  # noqa: T201 - what was seen is worth knowing
+            f"\n{seen.sent} requests, all answered, {replaced} of them by another worker"
+        )

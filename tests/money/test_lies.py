@@ -15,7 +15,8 @@ from tests.integration.harness import Client
 from tests.integration.messages import post
 from tests.integration.network import Network, network
 from tests.money import liars
-from tests.money.liars import MODEL, Spinner
+from tests.money.liars import Spinner
+from tests.money.telling import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, MODEL, RESPONSES, asking
 
 from filature.telemetry.record import UsageRecord
 
@@ -37,7 +38,23 @@ WITHOUT_TOKENIZER = (
     "false cache misses",
 )
 """Lies that are shown by what others claim: who claims less than twice as much is not."""
-CATALOGUE = [(name, True) for name in liars.ALL] + [(name, False) for name in WITHOUT_TOKENIZER]
+IN_EACH_DIALECT = (  # told where each has its usage, and of what each delivers
+    "completion tokens x 10",
+    "invented prompt tokens",
+    "reasoning never delivered",
+    "answers never delivered",
+)
+CATALOGUE = [
+    *((name, True, CHAT) for name in liars.ALL),
+    *((name, False, CHAT) for name in WITHOUT_TOKENIZER),
+    *(
+        (name, True, path)
+        for path in (COMPLETIONS, RESPONSES, MESSAGES)
+        for name in IN_EACH_DIALECT
+    ),
+    ("invented prompt tokens", True, EMBEDDINGS),
+    ("invented prompt tokens", False, EMBEDDINGS),
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +72,7 @@ def tokenizer(folder: Path) -> Any:
 
 
 async def talk(
-    client: Client, chance: random.Random, words: list[str], name: str, requests: int
+    client: Client, chance: random.Random, words: list[str], name: str, requests: int, path: str
 ) -> None:
     """Conversations of some turns, streamed and not: what was said before is said again."""
     number = 0
@@ -64,8 +81,10 @@ async def talk(
         messages = [{"role": "user", "content": f"{name} {number} {topic}"}]
         for _ in range(TURNS):
             number += 1
-            body = {"model": MODEL, "messages": messages, "stream": chance.random() < 0.6}
-            client.send(post(body))
+            body = asking(path, messages) | {"model": MODEL}
+            if path != EMBEDDINGS:
+                body["stream"] = chance.random() < 0.6
+            client.send(post(body, path))
             answer = await client.answer()
             assert answer.status == 200, answer.body
             said = " ".join(chance.choices(words, k=10))
@@ -75,11 +94,13 @@ async def talk(
             ]
 
 
-async def buy(net: Network, chance: random.Random, words: list[str], requests: int) -> None:
+async def buy(
+    net: Network, chance: random.Random, words: list[str], requests: int, path: str
+) -> None:
     clients = [await net.chain.connect() for _ in range(CLIENTS)]
     await asyncio.gather(
         *(
-            talk(client, chance, words, f"{chance.random()}", requests // CLIENTS)
+            talk(client, chance, words, f"{chance.random()}", requests // CLIENTS, path)
             for client in clients
         )
     )
@@ -92,9 +113,9 @@ def paid(found: list[UsageRecord], spinner: Spinner) -> float:
     return sum(record.total_cost for record in found) / honest
 
 
-@pytest.mark.parametrize(("name", "counted"), CATALOGUE)
+@pytest.mark.parametrize(("name", "counted", "path"), CATALOGUE)
 async def test_what_a_lie_earns(
-    name: str, counted: bool, tokenizer: Any, folder: Path, chance: random.Random
+    name: str, counted: bool, path: str, tokenizer: Any, folder: Path, chance: random.Random
 ) -> None:
     spinners = {
         "liar": Spinner(tokenizer, random.Random(chance.random()), liars.ALL[name]),
@@ -105,24 +126,25 @@ async def test_what_a_lie_earns(
     async with network(tokenizers=folder if counted else None) as net:
         for worker in ("abe", "zoe"):
             await net.join(worker, spinners[worker].engine())
-        await buy(net, chance, words, KNOWN)
+        await buy(net, chance, words, KNOWN, path)
         auditor = net.chain.proxy.auditor
         watch = auditor.watch("liar")
         spinners["liar"].is_marked = lambda: watch.is_marked
         await net.join("liar", spinners["liar"].engine())
-        await buy(net, chance, words, REQUESTS)
+        await buy(net, chance, words, REQUESTS, path)
         found = await records(net.chain)
         mine = [record for record in found if record.engine == "liar"]
         after = [record for record in mine if record.id in spinners["liar"].when_marked]
         shown = len(mine) - len(after)
         then = paid(after, spinners["liar"])
         print(  # noqa: T201 - what is to be shown
-            f"{name} ({'tokenizer' if counted else 'others'}): earnings / honest in all "
+            f"{name} in {path} ({'tokenizer' if counted else 'others'}): earnings / honest in all "
             f"{paid(mine, spinners['liar']):.2f} of {len(mine)} answers, shown after {shown}, then {then:.3f}"
         )
         assert len(after) > len(mine) // 4
         recounted = counted and name != "false cache misses"  # which no tokenizer counts
-        assert then <= (1.02 if recounted else 1.05)
+        most = 1.02 if recounted else 1.05
+        assert then <= (1.1 if path == EMBEDDINGS else most)  # short prompts, and nothing beside
         for worker in ("abe", "zoe"):
             assert not auditor.watch(worker).is_marked
             honest = [record for record in found if record.engine == worker]

@@ -1,9 +1,10 @@
-"""A worker behind NAT, in network namespaces of the test's own: it serves, and nobody reaches it.
+"""A worker behind NAT, in network namespaces of the test's own: it serves by TLS, and nobody reaches it.
 
 Then its network is gone for half a minute, under load: packets are dropped, and nobody is told.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tests.money.namespaces import (
 from tests.money.network import Network, ended
 from tests.money.process import WAIT_S, Filature, running_engine
 
+CERTIFICATE: Final = Path(__file__).parents[1] / "data" / "tls" / "cert.pem"
 CUT_S: Final = 30.0
 TOKENS: Final = 40
 ENGINE: Final = ("--tokens", str(TOKENS), "--tokens-per-second", "100", "--model", "demo")
@@ -59,7 +61,9 @@ class Apart:
         sock = self.nat.socket(self.nat.operator)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (OPERATOR, self.net.port))
-        return Client(*await asyncio.open_connection(sock=sock))
+        trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+        found = await asyncio.open_connection(sock=sock, ssl=trusting, server_hostname=OPERATOR)
+        return Client(*found)
 
 
 @asynccontextmanager
@@ -69,6 +73,7 @@ async def apart(directory: Path, nat: Namespaces) -> AsyncIterator[Apart]:
             directory,
             engine.url,
             host=OPERATOR,
+            certificate=CERTIFICATE,
             proxy_side=nat.enter_operator,
             worker_side=nat.enter_owner,
         )

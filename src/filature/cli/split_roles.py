@@ -68,6 +68,7 @@ class _Roles:
             return None
         context = ssl.create_default_context(cafile=str(self._settings.tls_cert))
         context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # also where another has signed it
         return context
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ It is told what happens and is asked now and again. What follows is the exchange
 from collections.abc import Callable
 from typing import Final, Literal
 
+from filature.relay.clock import TICK_S
 from filature.relay.limits import RelayLimits
 
 Stage = Literal["asking", "answering", "ending"]
@@ -55,7 +56,7 @@ class Deadlines:
         self._limits = limits
         wait_s = limits.request_s
         if timeout_s is not None and timeout_s < wait_s:
-            wait_s = timeout_s
+            wait_s = timeout_s + TICK_S  # the clock may be so far behind: never over too early
         self._request_end = now + wait_s
         self._since = self._progress_at = self._spoke_at = now
         self._progress = 0

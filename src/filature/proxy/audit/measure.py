@@ -14,6 +14,7 @@ from filature.proxy.audit.likeness import likeness
 from filature.proxy.audit.recount import Recounter
 from filature.relay.watch import Sample
 from filature.request.parse import ParsedRequest
+from filature.wire.dialect import Dialect
 
 _HIDING: Final = (
     "audio",
@@ -60,7 +61,7 @@ TEMPLATE_TOKENS: Final = 64
 TOOLS_TOKENS: Final = 256
 """That it says around tools, where it says anything of them."""
 MESSAGE_TOKENS: Final = 8
-"""And to each message."""
+"""And to each message; in embeddings, around each text: no template is."""
 CACHED_PROMPT_MIN: Final = 64
 """Tokens of a prompt that is expected to be cached: engines do it in blocks."""
 _CACHED_TOLD: Final = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens)"\s*:\s*\d')
@@ -112,11 +113,7 @@ def _prompt(sample: Sample, answer: bytes, recounter: Recounter | None) -> list[
         return []
     plain = not request.fields.get("tools")
     counted = None if recounter is None else recounter.prompt(sample.model, request)
-    extra = 0
-    if counted is None:
-        items = [request.fields.get(name) for name in _LISTED]
-        extra = MESSAGE_TOKENS * sum(len(each) for each in items if isinstance(each, list))
-        extra += TEMPLATE_TOKENS if plain else TEMPLATE_TOKENS + TOOLS_TOKENS
+    extra = _template_tokens(request, plain=plain) if counted is None else 0
     group = Group(Kind.PROMPT, size_class(size), plain, _likeness_of_prompt(request))
     found = [Claim(group, size, claimed.prompt, counted, extra)]
     tells = _CACHED_TOLD.search(answer) is not None  # else nothing is known of a cache
@@ -124,6 +121,16 @@ def _prompt(sample: Sample, answer: bytes, recounter: Recounter | None) -> list[
         group = Group(Kind.CACHED, size_class(size))
         found.append(Claim(group, claimed.prompt, claimed.cached))
     return found
+
+
+def _template_tokens(request: ParsedRequest, *, plain: bool) -> int:
+    """That a prompt may have beside those of its text, where it was not counted."""
+    fields = request.fields
+    if request.dialect is Dialect.EMBEDDINGS and fields.get("messages") is None:
+        return MESSAGE_TOKENS * request.prompts
+    items = [fields.get(name) for name in _LISTED]
+    extra = MESSAGE_TOKENS * sum(len(each) for each in items if isinstance(each, list))
+    return extra + (TEMPLATE_TOKENS if plain else TEMPLATE_TOKENS + TOOLS_TOKENS)
 
 
 def _likeness_of_prompt(request: ParsedRequest) -> str:

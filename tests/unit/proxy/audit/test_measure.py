@@ -48,6 +48,25 @@ def test_every_dialect_has_a_prompt(dialect: Dialect) -> None:
     assert [(claim.group.kind, claim.claimed) for claim in found] == [(Kind.PROMPT, 7)]
 
 
+@pytest.mark.parametrize(
+    ("dialect", "fields", "extra"),
+    [
+        (Dialect.COMPLETIONS, {}, TEMPLATE_TOKENS),  # there are engines that use one all the same
+        (Dialect.EMBEDDINGS, {}, MESSAGE_TOKENS),
+        (Dialect.EMBEDDINGS, {"input": [WORDS] * 3}, 3 * MESSAGE_TOKENS),
+        (Dialect.EMBEDDINGS, {"input": [1, 2, 3]}, MESSAGE_TOKENS),
+        (Dialect.EMBEDDINGS, BODIES[Dialect.CHAT], TEMPLATE_TOKENS + MESSAGE_TOKENS),
+        (Dialect.RESPONSES, {}, TEMPLATE_TOKENS),
+        (Dialect.MESSAGES, {}, TEMPLATE_TOKENS + MESSAGE_TOKENS),
+    ],
+)
+def test_a_text_to_embed_has_no_tokens_of_a_template(
+    dialect: Dialect, fields: dict[str, Any], extra: int
+) -> None:
+    found = measure(sample(request(dialect, **fields), b"{}", Usage(7, 0, 0)), None)
+    assert [claim.extra for claim in found] == [extra]
+
+
 def test_nothing_is_claimed_of_what_was_not_told() -> None:
     """A prompt of 0: no record tells it."""
     assert list(claims(chat("Silk."), Usage(0, 0, 3, estimated=True))) == [Kind.COMPLETION]
