@@ -1,4 +1,4 @@
-"""``filature up`` where nobody reads what it says: it serves, and ends when it is told to."""
+"""``filature up`` where nobody reads what it says: it serves, and ends when it is told to. Commands say so."""
 
 import fcntl
 import json
@@ -82,3 +82,24 @@ def test_without_its_terminal_it_goes_on_where_that_was_asked_for(tmp_path: Path
         until_it_serves(process, tmp_path)
         process.send_signal(signal.SIGHUP)
         serves_and_ends(process, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", ["account create alice", "account list --json", "ledger export --format csv"]
+)
+def test_a_command_whose_output_finds_no_room_says_so(tmp_path: Path, words: str) -> None:
+    program = f"{sys.executable} -m filature.cli.main"
+    where = environment(str(tmp_path)) | {"FILATURE_DATA_DIR": str(tmp_path)}
+    first = f"{program} account create bob >/dev/null"
+    done = subprocess.run(
+        ["sh", "-c", f"{first} && exec {program} {words} >/dev/full"],
+        cwd=ROOT,
+        env=where,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "its output is not whole" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -138,8 +138,16 @@ def command(group: typer.Typer, function: "Command[P]", *, begins: bool = False)
         try:
             try:
                 function(session, **given)  # type: ignore[call-arg]  # as its signature says
+                sys.stdout.flush()
             finally:
                 session.close()
+        except BrokenPipeError:
+            raise  # whoever reads has enough: typer's
+        except OSError as error:  # the disk on which standard output is, as a rule, is full
+            sys.stdout = None  # what is left for it fails again
+            lost = f"its output is not whole ({error.strerror}); what it changed stays changed"
+            sys.stderr.write(f"{ctx.command_path}: {lost}\n")
+            raise typer.Exit(FAILED) from None
         except (CommandFailed, FilatureError) as error:
             sys.stderr.write(f"{ctx.command_path}: {error.message}\n")
             status = error.status if isinstance(error, CommandFailed) else FAILED
