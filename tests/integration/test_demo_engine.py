@@ -455,7 +455,7 @@ async def test_leaving_the_model_ends_its_generation(model: ModelBackend) -> Non
 
 
 def test_the_command_tells_where_it_listens_and_ends_on_a_signal() -> None:
-    command = [sys.executable, "-m", "filature.cli.main", "demo-engine", "--port=0"]
+    command = [sys.executable, "-m", "filature", "demo-engine", "--port=0"]
     command += ["--backend=scripted", "--model=m", "--tokens-per-second=0", "--usage=finish"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

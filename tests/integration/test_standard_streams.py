@@ -22,7 +22,7 @@ from filature.store.data_dir import NOTE_FILE
 @contextmanager
 def starting(folder: Path, shell: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
     """``filature up`` as ``shell`` starts it, before an engine that is not there."""
-    program = f"{sys.executable} -m filature.cli.main"
+    program = f"{sys.executable} -m filature"
     command = f"exec {program} up --engine http://127.0.0.1:9 --port 0 --admin-port 0 {shell}"
     where = environment(str(folder)) | {"FILATURE_DATA_DIR": str(folder)}
     process = subprocess.Popen(["sh", "-c", command], cwd=ROOT, env=where, **streams)
@@ -88,7 +88,7 @@ def test_without_its_terminal_it_goes_on_where_that_was_asked_for(tmp_path: Path
     "words", ["account create alice", "account list --json", "ledger export --format csv"]
 )
 def test_a_command_whose_output_finds_no_room_says_so(tmp_path: Path, words: str) -> None:
-    program = f"{sys.executable} -m filature.cli.main"
+    program = f"{sys.executable} -m filature"
     where = environment(str(tmp_path)) | {"FILATURE_DATA_DIR": str(tmp_path)}
     first = f"{program} account create bob >/dev/null"
     done = subprocess.run(

@@ -23,7 +23,7 @@ import pytest
 import filature
 
 ROOT = Path(__file__).resolve().parents[2]
-FILATURE = [sys.executable, "-m", "filature.cli.main"]
+FILATURE = [sys.executable, "-m", "filature"]
 WAIT_S = 30
 
 

@@ -75,7 +75,7 @@ class Network:
         with (self.directory / f"{name}.log").open("ab") as log:
             self._logged[name] = log.tell()
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "filature.cli.main", "worker", *words, *here, *more),
+                *(sys.executable, "-m", "filature", "worker", *words, *here, *more),
                 stdout=log,
                 stderr=log,
                 env=environment(),

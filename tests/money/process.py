@@ -55,7 +55,7 @@ class Filature:
         """Wait until it listens. Fails when it ends instead. ``prepare`` runs first in the new process."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "filature.cli.main", *words),
+                *(sys.executable, "-m", "filature", *words),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env=environment(**settings),
@@ -144,7 +144,7 @@ class Installation:
     async def run(self, *words: str) -> tuple[int, str, str]:
         """A command to its end: its status, and what it printed on stdout and on stderr."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "filature.cli.main", *words),
+            *(sys.executable, "-m", "filature", *words),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment(**self.settings),

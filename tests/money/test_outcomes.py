@@ -455,7 +455,7 @@ async def test_who_does_not_wait_for_the_first_event_is_rationed(how: str) -> No
         await call.gone()
         call.over.set()
         await paid(c, who, f"client_{how}", 0)
-        assert c.proxy._admission._failures.accounts == 1
+        assert len(c.proxy._admission._failures._scores) == 1
 
 
 async def test_who_leaves_what_is_sold_for_nothing_is_not() -> None:
@@ -467,12 +467,13 @@ async def test_who_leaves_what_is_sold_for_nothing_is_not() -> None:
         await call.gone()
         call.over.set()
         assert (await ended(c)).outcome == "client_gone"
-        assert not c.proxy._admission._failures.accounts
+        assert not c.proxy._admission._failures._scores
 
 
 TESTED_ELSEWHERE: Final = {
     Outcome.NOT_SETTLED: "../integration/test_settlement.py",
     Outcome.REPORTED: "test_dead_proxy.py",
+    Outcome.REPLACED: "test_dead_proxy.py",
 }
 
 

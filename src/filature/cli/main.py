@@ -77,6 +77,3 @@ for _group in (
     demo_engine,
 ):
     _group.register(app)
-
-if __name__ == "__main__":
-    app()

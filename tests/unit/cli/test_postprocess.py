@@ -20,7 +20,7 @@ STREAM = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\ndata: [DO
 
 
 def run(*options: str, given: bytes = b"") -> tuple[int, bytes, str]:
-    command = [sys.executable, "-m", "filature.cli.main", "postprocess", *options]
+    command = [sys.executable, "-m", "filature", "postprocess", *options]
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     done = subprocess.run(command, input=given, capture_output=True, env=environment, check=False)
     return done.returncode, done.stdout, done.stderr.decode()

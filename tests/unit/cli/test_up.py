@@ -37,7 +37,7 @@ def test_help_of_each_command(command: str) -> None:
 def test_a_name_that_the_locale_has_not_is_shown_all_the_same(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "latin-1", "FILATURE_DATA_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = str(Path(filature.__file__).parents[1])
-    command = [sys.executable, "-m", "filature.cli.main", "price", "alias", "模型", "silk"]
+    command = [sys.executable, "-m", "filature", "price", "alias", "模型", "silk"]
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, rb"\u6a21\u578b is silk." + b"\n"), done.stderr
 
