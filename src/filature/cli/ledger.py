@@ -60,7 +60,7 @@ def export(
         Path | None, typer.Option("--output", "-o", help="A file; standard output without it.")
     ] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="JSON lines, or CSV with a head. [jsonl]")
+        Form | None, typer.Option("--format", help="JSON lines, or CSV with a head. (jsonl)")
     ] = None,
     account: Annotated[str | None, typer.Option(help="Only transfers of this account.")] = None,
 ) -> None:

@@ -92,9 +92,7 @@ Command = Callable[Concatenate[Session, P], None]
 
 def group(app: typer.Typer, name: str, about: str) -> typer.Typer:
     """A group of commands below ``app``; the options of its commands may be given before them, too."""
-    new = typer.Typer(
-        name=name, help=about, no_args_is_help=True, add_completion=False, rich_markup_mode=None
-    )
+    new = typer.Typer(name=name, help=about, no_args_is_help=True)
     new.callback()(_remember)
     app.add_typer(new, name=name)
     return new

@@ -27,7 +27,7 @@ _ENGINE_WAIT_S: Final = 5.0
 
 
 def register(app: typer.Typer) -> None:
-    workers = typer.Typer(add_completion=False, rich_markup_mode=None)
+    workers = typer.Typer()
     workers.callback(invoke_without_command=True)(worker)
     app.add_typer(workers, name="worker")
     for function in (
@@ -94,7 +94,7 @@ DataDir = Annotated[
 ]
 MetricsAddress = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="Serve /metrics and /health there. [nothing listens]"),
+    typer.Option(metavar="HOST:PORT", help="Serve /metrics and /health there. (nothing listens)"),
 ]
 
 

@@ -16,9 +16,7 @@ _COMMAND = "worker statement verify"
 
 
 def register(workers: typer.Typer) -> None:
-    statements = typer.Typer(
-        help="Earnings statements, which proxies sign.", no_args_is_help=True, rich_markup_mode=None
-    )
+    statements = typer.Typer(help="Earnings statements, which proxies sign.", no_args_is_help=True)
     statements.command("verify")(verify)
     workers.add_typer(statements, name="statement")
 
@@ -33,7 +31,7 @@ def verify(
         typer.Option(
             metavar="FILE|TEXT",
             help="The proxy's public key: a JWK set, a JWK, or the key alone in base64url. "
-            "[proxy-keys.json beside FILE: the key that the worker saw first]",
+            "(proxy-keys.json beside FILE: the key that the worker saw first)",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what it says as JSON.")] = False,
