@@ -59,7 +59,7 @@ Handler = Callable[[EngineRequest, asyncio.StreamWriter], Awaitable[None]]
 class RawEngine:
     """An engine whose answers are a test's own bytes.
 
-    ``/v1/models`` and the probe are answered as vLLM would; all else goes to ``handler``. The
+    ``/v1/models``, ``/health`` and the probe are answered as vLLM would; all else goes to ``handler``. The
     connection is kept open after the handler returns unless it closed the writer. ``suffix`` is
     put behind its URL: a base path, models named by hand.
     """
@@ -74,6 +74,8 @@ class RawEngine:
         self.context_length: int | None = None
         self.parents: dict[str, str] = {}
         self.silent_models: tuple[str, ...] = ()  # those that do not chat
+        self.health = "200 OK"
+        self.health_requests: list[EngineRequest] = []
         self.requests: list[EngineRequest] = []
         self.probes: list[EngineRequest] = []
         self.connections = 0
@@ -103,6 +105,9 @@ class RawEngine:
                 if request.path.endswith("/v1/models"):
                     self.probes.append(request)
                     writer.write(json_answer({"data": [self._entry(name) for name in self.models]}))
+                elif request.path.endswith("/health"):
+                    self.health_requests.append(request)
+                    writer.write(json_answer({}, self.health))
                 elif self._is_probe(request):
                     self.probes.append(request)
                     if request.json["model"] in self.silent_models:

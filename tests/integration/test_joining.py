@@ -8,8 +8,20 @@ from typing import Any
 
 import pytest
 from tests.integration.accounts import store_of
-from tests.integration.harness import WAIT_S, Puppet, RawEngine, says
-from tests.integration.messages import CHAT, chunked, completion, cost, get, json_answer, post
+from tests.integration.harness import WAIT_S, EngineRequest, Puppet, RawEngine, says
+from tests.integration.messages import (
+    CHAT,
+    DONE,
+    SHORT_STREAM,
+    STREAM,
+    chunked,
+    completion,
+    cost,
+    get,
+    json_answer,
+    post,
+    stream_answer,
+)
 from tests.integration.network import Fake, engine_of, network
 
 from filature.proxy.control import CONTROL_BODY_BYTES_MAX
@@ -232,18 +244,26 @@ async def test_workers_that_come_and_go_leave_nothing_behind() -> None:
 
 
 async def test_a_rolling_restart_of_ten_workers_fails_no_request() -> None:
-    engine = RawEngine(says(HI))
+    """Whole or streamed: each is answered to its end."""
+
+    async def answers(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(stream_answer(SHORT_STREAM) if request.json.get("stream") else HI)
+
+    engine = RawEngine(answers)
     async with network() as net:
         names = [f"gpu{number}" for number in range(10)]
         for name in names:
             await net.join(name, engine, drain_s=5)
-        statuses: list[int] = []
+        seen: list[tuple[int, bool]] = []
         over = asyncio.Event()
 
         async def ask(number: int) -> None:
-            body = CHAT | {"messages": [{"role": "user", "content": f"hi {number}"}]}
+            messages = [{"role": "user", "content": f"hi {number}"}]
+            body = (STREAM if number % 2 else CHAT) | {"messages": messages}
             while not over.is_set():
-                statuses.append((await net.chain.ask(post(body))).status)
+                answer = await net.chain.ask(post(body))
+                ended = not number % 2 or DONE in answer.events
+                seen.append((answer.status, answer.complete and ended))
 
         asking = [asyncio.create_task(ask(number)) for number in range(8)]
         for name in names:
@@ -252,8 +272,8 @@ async def test_a_rolling_restart_of_ten_workers_fails_no_request() -> None:
             await net.join(name, engine, drain_s=5)
         over.set()
         await asyncio.gather(*asking)
-        assert len(statuses) > 100
-        assert set(statuses) == {200}
+        assert len(seen) > 100
+        assert set(seen) == {(200, True)}
         assert len(net.chain.proxy.workers.list()) == 10
 
 

@@ -1,4 +1,4 @@
-"""What a worker's log tells its owner, who has nothing else to go by."""
+"""What a worker's log, and what it prints, tells its owner, who has nothing else to go by."""
 
 import asyncio
 import logging
@@ -8,6 +8,8 @@ from pydantic import SecretStr
 from tests.integration.harness import TLS, WAIT_S, RawEngine, says
 from tests.integration.messages import completion, json_answer
 from tests.integration.network import network
+
+from filature.cli.worker import Announcement
 
 HI = json_answer(completion("hi"))
 
@@ -36,6 +38,29 @@ async def test_that_a_token_is_not_known(caplog: pytest.LogCaptureFixture) -> No
         token = SecretStr("fil-wrk-mistyped")
         await net.join("gpu", RawEngine(says(HI)), wait=False, token=token)
         await said(caplog, "status 401: This is no worker's token of this proxy.")
+
+
+@pytest.mark.parametrize(
+    ("models", "named"),
+    [(("m", "n"), "m"), (("n",), "no model that it takes: see the log")],
+)
+async def test_with_which_models_it_joined(
+    models: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Printed, of those alone that the proxy takes."""
+    async with network() as net:
+        await net.token("gpu", frozenset({"m"}))
+        worker = await net.join("gpu", RawEngine(says(HI), models=models), wait=False)
+        announcement = Announcement()
+        announcement.started(worker)
+        printed = ""
+        async with asyncio.timeout(WAIT_S):
+            while "Joined" not in printed:
+                await asyncio.sleep(0.01)
+                printed += capsys.readouterr().out
+        assert printed.endswith(f"Joined {worker.links[0].url} with {named}\n")
+        for task in announcement._tasks:
+            task.cancel()
 
 
 async def test_which_models_are_not_taken_also_of_those_that_came_later(

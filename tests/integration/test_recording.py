@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import product
 from typing import Any, Final
 
 import pytest
@@ -23,6 +24,7 @@ ADDRESS: Final = "127.0.0.77"
 """The client's."""
 COOKIE: Final = "session=planted-cookie"
 OTHER_KEY: Final = "sk-planted-for-another"
+OWN_ID: Final = "the-client-s-own-id"
 FORWARDED: Final = "203.0.113.9"
 ENGINE_KEY: Final = "planted-engine-key"
 PROMPT: Final = "a prompt that crosses"
@@ -42,16 +44,20 @@ PLANTED: Final = {
     "X-Real-IP": FORWARDED,
     "Forwarded": f"for={FORWARDED}",
     "X-Client": COOKIE,
+    "X-Request-Id": OWN_ID,
     "User-Agent": COOKIE,
     "Referer": f"http://{FORWARDED}/",
 }
+TELLING: Final = ("user", "safety_identifier", "prompt_cache_key")
+"""Fields that say who asks, or what for."""
 
 
 async def recorded(net: Network, who: Customer, body: dict[str, Any], path: str) -> bytes:
     """Every byte that a client gets, who gives away all that it can beside what it asks."""
     lines = {**PLANTED, "Authorization": f"Bearer {who.secret}", "Connection": "close"}
     told = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    asked = body | {"model": "m", "user": COOKIE, "metadata": {"session": COOKIE}}
+    telling = dict.fromkeys(TELLING, COOKIE) | {"metadata": {"session": COOKIE}}
+    asked = body | {"model": "m", "request_guid": OWN_ID} | telling
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", net.chain.proxy.port, local_addr=(ADDRESS, 0)
     )
@@ -63,20 +69,23 @@ async def recorded(net: Network, who: Customer, body: dict[str, Any], path: str)
         writer.close()
 
 
-@pytest.mark.parametrize("path", ASKED)
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "stream"), [*product(ASKED, [False, True]), ("/v1/embeddings", False)]
+)
 async def test_a_worker_that_records_all_finds_nothing_of_its_clients(
     path: str, stream: bool
 ) -> None:
+    """Not even of one that asks for embeddings, which come whole only."""
     answer = stream_answer(SHORT_STREAM) if stream else json_answer(completion("hi", 3, 2))
     async with network(keyless=False) as net:
         who = await customer(net.chain, CREDIT)
         worker = await Fake.join(net, "gpu", coefficient=1000, says=answer)
-        body = ASKED[path] | ({"stream": True} if stream else {})
+        asked = ASKED.get(path, {"input": PROMPT})
+        body = asked | ({"stream": True} if stream else {})
         assert await recorded(net, who, body, path)
         heard = worker.heard.decode("latin-1")
         assert PROMPT in heard, "it records"
-        for secret in (who.secret, OTHER_KEY, COOKIE, FORWARDED, ADDRESS):
+        for secret in (who.secret, OTHER_KEY, COOKIE, OWN_ID, FORWARDED, ADDRESS):
             assert secret not in heard
             assert json.dumps(secret)[1:-1] not in heard
         names = {
@@ -115,8 +124,9 @@ LEAKS: Final = {
 }
 
 
+@pytest.mark.parametrize("path", ASKED)
 @pytest.mark.parametrize("what", LEAKS)
-async def test_a_client_that_records_all_finds_nothing_of_its_worker(what: str) -> None:
+async def test_a_client_that_records_all_finds_nothing_of_its_worker(what: str, path: str) -> None:
     """Also where the engine itself says too much."""
     said = LEAKS[what].replace(
         b"\r\n", b"\r\nset-cookie: %b\r\nx-key: %b\r\n" % ((ENGINE_KEY.encode(),) * 2), 1
@@ -125,8 +135,8 @@ async def test_a_client_that_records_all_finds_nothing_of_its_worker(what: str) 
     async with network(keyless=False) as net:
         who = await customer(net.chain, CREDIT)
         await net.join("gpu", engine, engine_key=ENGINE_KEY)
-        body = {"messages": MESSAGES, "stream": "stream" in what}
-        seen = (await recorded(net, who, body, "/v1/chat/completions")).decode("latin-1")
+        body = ASKED[path] | {"stream": "stream" in what}
+        seen = (await recorded(net, who, body, path)).decode("latin-1")
         assert seen.startswith("HTTP/1.1 "), "it records"
         assert engine.requests[0].headers["authorization"] == f"Bearer {ENGINE_KEY}"
         for secret in (ENGINE_KEY[:7], await net.token("gpu"), str(engine.port), who.secret):

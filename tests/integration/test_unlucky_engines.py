@@ -189,3 +189,31 @@ async def test_an_engine_that_cannot_be_used_is_complained_of_once(
     told = [each.message for each in caplog.records if each.levelname == "WARNING"]
     assert len(told) == 1
     assert told[0].startswith(f"engine {engine.name}: {said}")
+
+
+async def test_an_engine_that_says_it_cannot_answer_is_not_asked() -> None:
+    """What lists its models may have lost what generates, or still load it."""
+    raw = RawEngine(says(HI))
+    raw.health = "503 Service Unavailable"
+    async with network() as net:
+        await net.join("gpu", raw, wait=False)
+        async with asyncio.timeout(WAIT_S):
+            while len(raw.health_requests) < 2:
+                await asyncio.sleep(0.01)
+        refused = await net.chain.ask(post(CHAT))
+        assert refused.status in (404, 503), refused.body
+        assert raw.requests == []
+        raw.health = "200 OK"
+        await net.ready("gpu")
+        assert (await net.chain.ask(post(CHAT))).status == 200
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "401 Unauthorized", "500 Oh"])
+async def test_nothing_follows_where_no_health_is_told(status: str) -> None:
+    """A gateway may ask for a key there, and have all its models answer something then: it is given none."""
+    raw = RawEngine(says(HI))
+    raw.health = status
+    async with chain(raw, engine_key="sk-engine") as c:
+        assert (await c.ask(post(CHAT))).status == 200
+    (asked,) = raw.health_requests
+    assert "authorization" not in asked.headers

@@ -312,7 +312,8 @@ class Announcement:
         left = list(worker.links)
         while left:
             for link in [link for link in left if link.joined and link.tunnels.ready]:
-                models = ", ".join(worker.engines.models())
+                taken = [name for name in worker.engines.models() if name not in link.not_taken]
+                models = ", ".join(taken) or "no model that it takes: see the log"
                 say(f"Joined {link.url} with {models}")
                 left.remove(link)
             await asyncio.sleep(_LOOK_S)

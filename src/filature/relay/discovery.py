@@ -33,6 +33,7 @@ _USAGE_ASKED: Final[tuple[dict[str, dict[str, bool]], ...]] = (
     {},
 )
 """From what tells most to what any engine understands."""
+_UNHEALTHY: Final = 503
 _NO_KEY: Final = (401, 403)
 """Statuses that a key would change."""
 
@@ -60,8 +61,22 @@ async def watch(engine: Engine) -> None:
         await asyncio.sleep(REFRESH_S if engine.reachable else RETRY_S)
 
 
+async def _ask_health(engine: Engine) -> None:
+    """Raises _Unusable where the engine says so: what serves HTTP may have lost what generates, or still load it.
+
+    vLLM, SGLang and llama.cpp do. Of others, and where none is told, nothing follows.
+    """
+    try:
+        status, _ = await fetch(engine.pool, engine.get_health(), timeout_s=FETCH_S)
+    except FetchError:
+        return
+    if status == _UNHEALTHY:
+        raise _Unusable(f"it answers {status} on /health")
+
+
 async def _look(engine: Engine) -> None:
     """Ask for the models once, and probe those that are new. Raises _Unusable."""
+    await _ask_health(engine)
     try:
         status, body = await fetch(engine.pool, engine.get("/v1/models"), timeout_s=FETCH_S)
     except FetchError as error:

@@ -169,6 +169,7 @@ class Engine:
         host = f"[{address.host}]" if ":" in address.host else address.host
         authority = host if address.port == address.default_port else f"{host}:{address.port}"
         fixed = f"host: {authority}\r\naccept-encoding: identity\r\n"
+        self._keyless_headers = fixed.encode("latin-1")
         if api_key:
             fixed += f"authorization: Bearer {api_key}\r\n"
         self._fixed_headers = fixed.encode("latin-1")
@@ -193,6 +194,12 @@ class Engine:
         """A whole GET request to ``path`` below the engine's base path."""
         line = f"GET {self.address.base_path}{path} HTTP/1.1\r\n".encode("ascii")
         return line + self._fixed_headers + b"accept: application/json\r\n\r\n"
+
+    def get_health(self) -> bytes:
+        """A whole GET request to ``/health``, without the key: no engine asks for one there, and a gateway that does
+        might have each of its models answer something, at a price."""
+        line = f"GET {self.address.base_path}/health HTTP/1.1\r\n".encode("ascii")
+        return line + self._keyless_headers + b"\r\n"
 
     def post_to(self, path: str, body: bytes) -> bytes:
         """A whole POST request to ``path`` below the engine's base path, which is not a client's."""

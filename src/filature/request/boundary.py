@@ -73,6 +73,9 @@ REFUSED_FIELDS: Final[dict[str, object]] = {
 """Fields of the API references that cost a seller what is not metered, or reach beyond the engine; each with
 the value that asks for nothing."""
 
+NAMED_MAX: Final = 8
+"""Unknown fields that one refusal names."""
+
 _SCHEMA_FIELDS: Final = (
     "tools",
     "functions",
@@ -134,6 +137,7 @@ def check_boundary(request: ParsedRequest, allowance: Allowance | None = None) -
 
 def _check_fields(request: ParsedRequest, fields: dict[str, Any]) -> None:
     known = request.rules.rules
+    unknown: list[str] = []
     for name, value in fields.items():
         if value is None or name in COCOON_FIELDS:
             continue
@@ -145,8 +149,11 @@ def _check_fields(request: ParsedRequest, fields: dict[str, Any]) -> None:
                 REFUSED_FIELDS[name], bool
             ):
                 raise _refused(name, "workers do not take it")
-        elif name not in known and name not in ENGINE_FIELDS:
-            raise _refused(name, "workers do not take it")
+        elif name not in known and name not in ENGINE_FIELDS and len(unknown) < NAMED_MAX:
+            unknown.append(shown_name(name))
+    if unknown:
+        them = "it" if len(unknown) == 1 else "them"
+        raise _refused(", ".join(unknown), f"workers do not take {them}", unknown[0])
 
 
 # checks of values, by what they are
@@ -417,9 +424,10 @@ _PROMPTS: Final[dict[Dialect, dict[str, Check]]] = {
 }
 
 
-def _refused(name: str, why: str) -> InvalidRequest:
+def _refused(name: str, why: str, param: str | None = None) -> InvalidRequest:
+    """``name`` may be several; ``param`` is the first of them then."""
     return InvalidRequest(
         f"{name} cannot be served by a worker of the network: {why}.",
-        param=name,
+        param=name if param is None else param,
         code="unsupported_by_network",
     )

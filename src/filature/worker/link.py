@@ -60,7 +60,8 @@ class ProxyLink:
         self._room = room
         self._seen: int | None = None
         self._refused = ""
-        self._not_taken: list[str] = []
+        self.not_taken: list[str] = []
+        """Models that the proxy does not take, as it said last."""
         self._delivering = asyncio.Lock()
         address, downstream = tunnels.address, tunnels.downstream
         origin = Origin(address.host, address.port, address.tls)
@@ -165,14 +166,14 @@ class ProxyLink:
             self._refused = reason
 
     def _say_not_taken(self, models: list[str]) -> None:
-        if models and models != self._not_taken:
+        if models and models != self.not_taken:
             log.warning(
                 "proxy %s does not take %d models, which the token is not for or which have no price there: %s",
                 self.url,
                 len(models),
                 ", ".join(repr(name[:64]) for name in models[:NOT_TAKEN_SHOWN]),
             )
-        self._not_taken = models
+        self.not_taken = models
 
     # data
 

@@ -28,11 +28,13 @@ from filature.errors import InvalidRequest
 from filature.request.boundary import (
     DROPPED_FIELDS,
     ENGINE_FIELDS,
+    NAMED_MAX,
     REFUSED_FIELDS,
     check_boundary,
 )
 from filature.request.cocoon import COCOON_FIELDS
 from filature.request.parse import parse_request
+from filature.request.rules import shown_name
 from filature.wire.dialect import Dialect
 
 # fields
@@ -77,8 +79,22 @@ def test_but_one_that_says_nothing_passes(dialect: Dialect, name: str) -> None:
 @EVERY
 @pytest.mark.parametrize("name", ["n_predict", "chat_template", "documents", "Audio_", "a b", "ü"])
 def test_an_unknown_field_is_refused(dialect: Dialect, name: str) -> None:
-    assert refused(dialect, **{name: {"a": 1}}) == (name, "unsupported_by_network")
+    assert refused(dialect, **{name: {"a": 1}}) == (shown_name(name), "unsupported_by_network")
     check(dialect, **{name: None})
+
+
+@EVERY
+def test_unknown_fields_are_named_together_and_not_without_end(dialect: Dialect) -> None:
+    """However many there are, and however long a client made their names."""
+    unknown = {"weft": 1, "user": "a", "x" * 100_000: 1, "warp": None, "loom": 1}
+    with pytest.raises(InvalidRequest) as caught:
+        check(dialect, **unknown)
+    weft, long, loom = caught.value.message.partition(" cannot")[0].split(", ")
+    assert (weft, loom, caught.value.param) == ("weft", "loom", "weft")
+    assert len(long) < 100
+    with pytest.raises(InvalidRequest) as caught:
+        check(dialect, **{f"unknown_{number}": 1 for number in range(100)})
+    assert caught.value.message.count("unknown_") == NAMED_MAX
 
 
 @EVERY
