@@ -13,8 +13,8 @@ LTO = $(shell echo 'int none;' | $(CC) -shared -fPIC -flto=auto -x c - -o /dev/n
 CODE := $(wildcard src tests benchmarks fuzz)
 PYTEST := $(BIN)/python -m pytest
 INSTALLED = $(PYTEST) -o pythonpath=. $(foreach not,admin cli demo,--ignore=tests/unit/$(not))
-# Run on all cores; those in tests/integration wait for deadlines, and want the machine for themselves.
-ALONGSIDE := tests/unit tests/property tests/conformance
+# One process more than there are cores: many of the tests wait for something.
+WORKERS := -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --dist worksteal
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -33,14 +33,14 @@ run: $(VENV)/.libraries ## Start an endpoint at http://127.0.0.1:10080 with a sm
 
 test: setup $(VENV)/.dev ## Unit, property, integration and conformance tests; ARGS go to pytest
 	@$(MAKE) --silent $(VENV)/.demo || echo "Without the demonstration model its tests are skipped." >&2
-	$(if $(ARGS),$(PYTEST) $(ARGS),$(PYTEST) -n auto $(ALONGSIDE) && $(PYTEST) tests/integration)
+	$(PYTEST) $(or $(ARGS),$(WORKERS))
 
 # Without the packages of which nothing is compiled.
 test-installed: setup $(VENV)/.dev ## The same tests with filature as it is installed: compiled
-	$(if $(ARGS),$(INSTALLED) $(ARGS),$(INSTALLED) -n auto $(ALONGSIDE) && $(INSTALLED) tests/integration)
+	$(INSTALLED) $(or $(ARGS),$(WORKERS))
 
 test-money: setup $(VENV)/.dev ## The ledger under load and kill -9, on both databases; some minutes
-	$(if $(ARGS),$(PYTEST) -s tests/money $(ARGS),$(PYTEST) -n auto --dist loadfile -rP tests/money)
+	$(if $(ARGS),$(PYTEST) -s tests/money $(ARGS),$(PYTEST) -n auto --dist worksteal -rP tests/money)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
 	@$(MAKE) --no-print-directory $(VENV)/.demo || true  # the run says which engines it does without

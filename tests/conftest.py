@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.databases import TEMPLATE, NoPostgres, PostgresServer, postgres_server, sqlite_url
+
+settings.register_profile("untimed", parent=settings.default, deadline=None)  # time decides no test
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ compares what each sees with what it sees when it talks to the engine directly. 
   retries are allowed) and an engine that fails before its first token (5xx) raise the SDK's errors.
 - **error inside it**: after some text, an error frame from the engine and a cut connection each raise;
   `event`: a bare event parser hands the error over as an event.
-- **abort**: the client leaves after a few tokens, and the engine stops generating within a second.
+- **abort**: the client leaves after a few tokens, and the engine stops long before the end.
 - **retry**: an engine that fails before its first token is skipped and the next one answers (the client
   asks once); where there is no other, the SDK's own retry succeeds.
 

@@ -42,7 +42,7 @@ def install() -> None:
     print(f"Installing {LOCK.relative_to(REPOSITORY)} ...", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    pip += ["install", "--quiet", "--quiet", "--only-binary", ":all:"]
+    pip += ["install", "--quiet", "--quiet", "--no-compile", "--only-binary", ":all:"]
     locked = ["--no-deps", "--require-hashes", "--requirement", str(LOCK)]
     subprocess.run([*pip, *locked], check=True)
     # pip then lists as conflicts what the lock leaves out on purpose: requirements/lock-engines.sh says why

@@ -26,7 +26,6 @@ class Exchange:
     """What was read, and when (``time.monotonic``)."""
     closed_by: str = ""
     """"filature", "engine" or "tap", once the connection is closed."""
-    closed_at: float = 0.0
 
     @property
     def received(self) -> bytes:
@@ -137,7 +136,6 @@ class Tap:
         if connection:
             side = "filature" if up.done() else "engine"
             connection[-1].closed_by = "tap" if ended_by_tap else side
-            connection[-1].closed_at = time.monotonic()
         if ended_by_tap:
             self.cut_after_events = None
             writer.transport.abort()

@@ -5,12 +5,11 @@ The last tests kill the engine: they stay last.
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from tests.engines.chain import Answer, Chain, until
+from tests.engines.chain import ANSWER_S, Answer, Chain, until
 from tests.engines.reading import Counts, Json, counts, payloads, text_of, usages
 from tests.engines.tap import Exchange
 
@@ -77,11 +76,9 @@ def test_a_client_that_leaves(running: Chain) -> None:
     before = len(running.tap.exchanges)
     with running.open(CHAT, LONG) as (answer, reads):
         read_events(reads, 4)
-    left_at = time.monotonic()
     (exchange,) = running.tap.asked(before)
-    until("the engine is let go", lambda: exchange.closed_by, 5)
+    until("the engine is let go", lambda: exchange.closed_by, ANSWER_S)
     assert exchange.closed_by == "filature"
-    assert exchange.closed_at - left_at < 1
     assert not exchange.decoded()[2], "the engine was done before the client left"
     record = running.record(answer)
     assert record["outcome"] == "client_gone"

@@ -204,9 +204,9 @@ class Call:
         self.writer.transport.abort()
         self.over.set()
 
-    async def gone(self, within_s: float = 1.0) -> None:
+    async def gone(self) -> None:
         """Wait until the proxy closed the connection."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(WAIT_S):
             await self.request.gone.wait()
 
 

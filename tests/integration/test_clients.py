@@ -3,11 +3,19 @@
 import asyncio
 import re
 import socket
-import time
 from typing import Any
 
 import pytest
-from tests.integration.harness import Call, Chain, Client, EngineRequest, Puppet, RawEngine, chain
+from tests.integration.harness import (
+    WAIT_S,
+    Call,
+    Chain,
+    Client,
+    EngineRequest,
+    Puppet,
+    RawEngine,
+    chain,
+)
 from tests.integration.messages import (
     CHAT,
     DONE,
@@ -93,9 +101,7 @@ async def test_a_slow_client_slows_its_own_stream_and_nothing_else() -> None:
                 assert connection.transport.get_write_buffer_size() < 1_000_000
         assert flood.sent < 500, "what is not taken is not read from the engine"
         for _ in range(3):
-            started = time.perf_counter()
             assert (await c.ask(post(SHORT))).body.endswith(DONE)
-            assert time.perf_counter() - started < 0.5
         read_again(slow)
         head = await slow.head()
         request_id = re.findall(rb"x-request-id: (\S+)", head)[0].decode()
@@ -119,14 +125,9 @@ async def test_a_client_that_stops_reading_is_at_fault_not_the_engine() -> None:
         record = await c.only_usage()
         assert record["outcome"] == "client_stalled"
         assert record["usage"]["total_cost"] > 0
-        assert flood.requests[0].gone.is_set() or await gone(flood.requests[0])
+        async with asyncio.timeout(WAIT_S):
+            await flood.requests[0].gone.wait()
         assert c.proxy.engines.engines[0].failures == 0
-
-
-async def gone(request: EngineRequest, within_s: float = 1.0) -> bool:
-    async with asyncio.timeout(within_s):
-        await request.gone.wait()
-    return True
 
 
 async def test_a_client_that_reads_a_little_now_and_then_is_not_stalled() -> None:
@@ -201,7 +202,7 @@ async def test_a_client_that_leaves_cancels_its_engine_and_pays_for_what_it_had(
         while seen != delta("x") * 5:
             seen += await client.chunk()
         leave(client, how)
-        await call.gone(within_s=1.0)
+        await call.gone()
         record = await c.only_usage()
         assert record["outcome"] == "client_gone"
         assert record["usage"]["completion_tokens"] == 5
@@ -249,7 +250,7 @@ async def test_a_client_that_leaves_before_the_first_event_owes_nothing(when: st
             call.send(STREAM_HEAD, chunked(b": ping\n\n"))
             await asyncio.sleep(0.02)
         client.leave()
-        await call.gone(within_s=1.0)
+        await call.gone()
         record = await c.only_usage()
         assert record["outcome"] == "client_gone"
         assert record["usage"]["total_cost"] == 0

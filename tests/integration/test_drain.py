@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.integration.harness import Call, Chain, Client, Puppet, RawEngine, chain, says
+from tests.integration.harness import WAIT_S, Call, Chain, Client, Puppet, RawEngine, chain, says
 from tests.integration.messages import (
     CHAT,
     DONE,
@@ -25,6 +25,8 @@ from filature.proxy.app import Proxy, serve
 from filature.proxy.settings import ProxySettings
 
 HI = json_answer(completion("hi"))
+LONG_S = 60.0
+"""To drain: longer than a test waits."""
 
 
 async def streaming(c: Chain, puppet: Puppet) -> tuple[Client, Call]:
@@ -47,14 +49,14 @@ async def body_of(client: Client) -> bytes:
 
 async def test_a_running_stream_finishes_and_then_its_connection_closes() -> None:
     puppet = Puppet()
-    async with chain(puppet, drain_s=5) as c:
+    async with chain(puppet, drain_s=LONG_S) as c:
         client, call = await streaming(c, puppet)
         draining = asyncio.create_task(c.proxy.drain())
         await asyncio.sleep(0.02)
         call.end(chunked(delta("b", finish="stop")), chunked(DONE), LAST_CHUNK)
         assert (await body_of(client)).endswith(DONE)
         assert await client.eof() == b""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(WAIT_S):
             await draining
         assert (await c.only_usage())["outcome"] == "completed"
 
@@ -119,11 +121,11 @@ async def test_a_request_that_waits_for_its_engine_past_the_grace_period() -> No
 
 
 async def test_idle_connections_close_and_new_ones_are_refused() -> None:
-    async with chain(says(HI), drain_s=5) as c:
+    async with chain(says(HI), drain_s=LONG_S) as c:
         silent, kept = await c.connect(), await c.connect()
         kept.send(post(CHAT))
         assert (await kept.answer()).status == 200
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(WAIT_S):
             await c.proxy.drain()
         assert await silent.eof() == b""
         assert await kept.eof() == b""
@@ -171,7 +173,7 @@ async def signalled(puppet: Puppet, data_dir: Path) -> None:
             engines=[f"{puppet.url}=m"],
             port=0,
             admin_port=0,
-            drain_s=5,
+            drain_s=LONG_S,
             log_level="error",
             data_dir=data_dir,
         )
@@ -188,7 +190,7 @@ async def signalled(puppet: Puppet, data_dir: Path) -> None:
         else:
             os.kill(os.getpid(), signal.SIGTERM)
             call.over.set()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(WAIT_S):
             await serving
         (record,) = proxy.usage._records.values()
         if signals == 2:  # it was not the client who left

@@ -366,7 +366,7 @@ async def test_a_client_by_https_that_leaves() -> None:
         call.send(STREAM_HEAD, chunked(SHORT_STREAM[0]))
         await client.head()
         client.leave()
-        await call.gone(within_s=1.0)
+        await call.gone()
         assert (await c.only_usage())["outcome"] == "client_gone"
         call.over.set()
 

@@ -18,7 +18,7 @@ from tests.integration.commits import (
     rest_of,
     streamed,
 )
-from tests.integration.harness import Chain, Puppet, chain
+from tests.integration.harness import WAIT_S, Chain, Puppet, chain
 from tests.integration.messages import (
     CHAT,
     DONE,
@@ -332,7 +332,7 @@ async def test_a_client_that_leaves_while_it_waits_is_charged(ask: Any) -> None:
 
 async def test_a_drain_waits_for_the_commit_within_its_grace() -> None:
     puppet = Puppet()
-    async with chain(puppet, drain_s=5) as c:
+    async with chain(puppet, drain_s=60) as c:
         gate = Gate(c)
         client, _ = await asked(c, puppet, post(STREAM), *streamed(*TEXT, DONE))
         await gate.settled()
@@ -341,7 +341,7 @@ async def test_a_drain_waits_for_the_commit_within_its_grace() -> None:
         gate.commit()
         assert (await client.answer()).body.endswith(DONE)
         assert await client.eof() == b""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(WAIT_S):
             await draining
         assert (await c.only_usage())["outcome"] == "completed"
 

@@ -145,7 +145,7 @@ async def test_usage_that_was_asked_for_comes_with_its_cost() -> None:
     assert record["model"] == "m"
     assert record["tries"] == 1
     timings = record["timings"]
-    assert 0 < timings["queue_s"] < timings["first_content_s"] <= timings["total_s"] < 5
+    assert 0 < timings["queue_s"] < timings["first_content_s"] <= timings["total_s"]
 
 
 async def test_usage_that_was_not_asked_for_is_told_in_a_comment() -> None:
