@@ -275,7 +275,7 @@ async def test_a_client_that_leaves_more_behind_than_is_read(
             while not connection._reading_paused:
                 await asyncio.sleep(0.001)
         leave(client, how)
-        await call.gone(within_s=1.0)
+        await call.gone()
         assert (await c.only_usage())["outcome"] == "client_gone"
         assert puppet.uncalled, "what was pipelined is not asked for"
         assert not c.proxy.downstream.unread

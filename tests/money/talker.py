@@ -20,7 +20,10 @@ from filature.demo.text import Corpus
 PROMPT: Final = 17
 """Tokens of every prompt, as it says."""
 EVENT_S: Final = 0.015
-"""As a quick engine: much more than one turn of a loop that is shared by all takes."""
+"""As a quick engine."""
+TURNS: Final = 8
+"""Of the loop that all share, between two events at least: so many as it takes to read one, to leave, and for that to
+be seen, however slow the machine is."""
 TOKENS_PER_EVENT_MAX: Final = 3
 
 
@@ -56,6 +59,8 @@ class Talker(RawEngine):
         writer.write(STREAM_HEAD)
         for size in sizes:
             await asyncio.sleep(EVENT_S)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             if request.gone.is_set() or writer.is_closing():
                 return
             text = "".join(next(words) for _ in range(size))

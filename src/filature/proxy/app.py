@@ -315,6 +315,9 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+            await asyncio.sleep(0)  # what was accepted just now becomes a connection
         if self._downstream is not None:
             self._downstream.end_all()  # it is not their clients who leave
             for connection in tuple(self._downstream.connections):
@@ -323,7 +326,6 @@ class Proxy:
             while self._downstream.connections and asyncio.get_running_loop().time() < end:
                 await asyncio.sleep(0.01)  # what was still running ends, and is settled
         if self._server is not None:
-            self._server.close()
             await self._server.wait_closed()
         if self._admin is not None:
             await self._admin.stop()
