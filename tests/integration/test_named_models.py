@@ -29,6 +29,18 @@ async def test_models_named_by_hand_where_the_engine_does_not_tell() -> None:
             assert engine.requests[-1].json["model"] == upstream
 
 
+async def test_a_name_that_the_engine_does_not_list_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As of Ollama's names, which have a colon in them."""
+    engine = RawEngine(says(HI), models=("llama3.2:1b",), suffix="=llama3.2:1b,two:llama3.2:1b")
+    async with chain(engine):
+        pass
+    (said,) = [each.getMessage() for each in caplog.records if "does not list" in each.getMessage()]
+    assert "llama3.2 is named by hand as '1b'" in said
+    assert said.endswith("it lists 'llama3.2:1b'")
+
+
 @pytest.mark.parametrize("upstream", ["m", "unlisted"])
 async def test_what_an_engine_tells_of_a_model_named_by_hand(upstream: str) -> None:
     """Its context bounds what is held and asked for, as it does under the engine's own name."""

@@ -23,6 +23,8 @@ MODELS_MAX: Final = 1000
 CONTEXT_MAX: Final = 2**31
 """Tokens: what says more of its context says nothing."""
 CREATED_MAX: Final = 2**53
+NAMES_SAID_MAX: Final = 8
+"""In one line of the log."""
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,8 @@ async def _look(engine: Engine) -> None:
     else:
         if told is not None:
             _describe(engine.models, told)
+            if not engine.reachable:
+                _tell_unlisted(engine, told)
         new = {} if engine.reachable else dict(engine.models)
     if new:
         abilities = await _probe_some(engine, new)
@@ -136,6 +140,17 @@ def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> No
             model.context_length, model.created = known.context_length, known.created
         elif lengths:
             model.context_length = min(lengths)
+
+
+def _tell_unlisted(engine: Engine, told: dict[str, ServedModel]) -> None:
+    """Log the models named by hand that an engine may not know: a colon may have been meant as a part of the name."""
+    listed = ", ".join(map(repr, islice(told, NAMES_SAID_MAX)))
+    for alias, model in engine.models.items():
+        if told and model.upstream_name not in told:
+            said = (
+                "engine %s: %s is named by hand as %r, which the engine does not list; it lists %s"
+            )
+            log.warning(said, engine.name, alias, model.upstream_name, listed)
 
 
 def _told_models(body: bytes) -> dict[str, ServedModel] | None:
