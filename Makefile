@@ -13,8 +13,7 @@ LTO = $(shell echo 'int none;' | $(CC) -shared -fPIC -flto=auto -x c - -o /dev/n
 CODE := $(wildcard src tests benchmarks fuzz)
 PYTEST := $(BIN)/python -m pytest
 INSTALLED = $(PYTEST) -o pythonpath=. $(foreach not,admin cli demo,--ignore=tests/unit/$(not))
-# One process more than there are cores: many of the tests wait for something.
-WORKERS := -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --dist worksteal
+WORKERS := -n auto --dist worksteal
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -40,7 +39,7 @@ test-installed: setup $(VENV)/.dev ## The same tests with filature as it is inst
 	$(INSTALLED) $(or $(ARGS),$(WORKERS))
 
 test-money: setup $(VENV)/.dev ## The ledger under load and kill -9, on both databases; some minutes
-	$(if $(ARGS),$(PYTEST) -s tests/money $(ARGS),$(PYTEST) -n auto --dist worksteal -rP tests/money)
+	$(if $(ARGS),$(PYTEST) -s tests/money $(ARGS),$(PYTEST) $(WORKERS) -rP tests/money)
 
 test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=URL …" for those that run already
 	@$(MAKE) --no-print-directory $(VENV)/.demo || true  # the run says which engines it does without

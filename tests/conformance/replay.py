@@ -19,9 +19,9 @@ from filature.errors import FilatureError
 from filature.relay.downstream import DownstreamConnection, Service
 from filature.relay.http1 import RequestHead
 
-DEADLINE_S: Final = 0.3
-"""Of each phase: an incomplete request is closed after it."""
-AT_ONCE: Final = 40
+DEADLINE_S: Final = 2.0
+"""Of each phase: an incomplete request is closed after it. Longer than a busy machine stands still."""
+AT_ONCE: Final = 100
 """Cases sent at the same time."""
 API: Final = b"/v1/chat/completions"
 PAGE: Final = b"/v1/models"
