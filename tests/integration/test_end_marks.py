@@ -23,14 +23,20 @@ from tests.integration.messages import (
 )
 
 
-async def held_open(c: Chain, puppet: Puppet, ask: Any = STREAM) -> tuple[Client, Call]:
-    """A client of an engine that said the end mark, and holds its message open."""
+async def begun(c: Chain, puppet: Puppet, ask: Any = STREAM) -> tuple[Client, Call]:
+    """A client that read the first text of an engine."""
     client = await c.connect()
     client.send(post(ask))
     call = await puppet.call()
     call.send(STREAM_HEAD, chunked(TEXT[0]))
     assert await client.head()
     assert await client.chunk() == TEXT[0]
+    return client, call
+
+
+async def held_open(c: Chain, puppet: Puppet, ask: Any = STREAM) -> tuple[Client, Call]:
+    """A client of an engine that said the end mark, and holds its message open."""
+    client, call = await begun(c, puppet, ask)
     call.send(chunked(TEXT[1]), chunked(DONE))
     assert DONE not in await arrived(client)
     return client, call
@@ -78,12 +84,7 @@ async def test_nor_where_both_come_at_once() -> None:
     puppet = Puppet()
     async with chain(puppet) as c:
         credit = balance(c)
-        client = await c.connect()
-        client.send(post(STREAM))
-        call = await puppet.call()
-        call.send(STREAM_HEAD, chunked(TEXT[0]))
-        assert await client.head()
-        assert await client.chunk() == TEXT[0]
+        client, call = await begun(c, puppet)
         call.end(chunked(TEXT[1] + DONE + event({"error": {"message": "dead"}})), LAST_CHUNK)
         rest = await client.reader.readuntil(LAST_CHUNK)
         assert b"dead" in rest

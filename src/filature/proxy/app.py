@@ -163,35 +163,9 @@ class Proxy:
             completion_tokens_default=settings.completion_tokens_default,
             request_s=settings.request_s,
         )
-        self.workers = Workers(
-            self.engines,
-            self._clock,
-            plane.limits,
-            self.metrics,
-            wall_ms,
-            self._admission.sells,
-        )
-        self._auditor = Auditor(
-            store.marks,
-            store.disabled_workers,
-            self.metrics,
-            self._clock,
-            wall_ms,
-            _draw,
-            lambda name: self.workers.disable(name, disabled=True),
-            self._recounter,
-        )
-        self.workers.auditor = self._auditor
-        for name in store.disabled_workers.names():
-            self.workers.disable(name, disabled=True)
-        self.workers.statement = statements.of
-        if settings.price_default:
-            price = settings.default_price("any")
-            self.workers.default_prices = (price.prompt, price.completion)
-        self.workers.presence = Presence(store.worker_days, wall_ms)
-        self._upkeep = Upkeep(
-            store, idempotency, self._admission, self.workers.presence, settings.usage_days
-        )
+        self._auditor = self._open_to_workers(store, statements)
+        presence = self.workers.presence = Presence(store.worker_days, wall_ms)
+        self._upkeep = Upkeep(store, idempotency, self._admission, presence, settings.usage_days)
         reports = ReportDesk(
             store,
             idempotency,
@@ -215,6 +189,35 @@ class Proxy:
             cors_origins=settings.cors_origins,
             is_draining=self._is_draining,
         )
+
+    def _open_to_workers(self, store: Store, statements: StatementDesk) -> Auditor:
+        """The registry that workers join, and who judges what they claim."""
+        self.workers = Workers(
+            self.engines,
+            self._clock,
+            self._plane.limits,
+            self.metrics,
+            wall_ms,
+            self._admission.sells,
+        )
+        auditor = Auditor(
+            store.marks,
+            store.disabled_workers,
+            self.metrics,
+            self._clock,
+            wall_ms,
+            _draw,
+            lambda name: self.workers.disable(name, disabled=True),
+            self._recounter,
+        )
+        self.workers.auditor = auditor
+        for name in store.disabled_workers.names():
+            self.workers.disable(name, disabled=True)
+        self.workers.statement = statements.of
+        if self.settings.price_default:
+            price = self.settings.default_price("any")
+            self.workers.default_prices = (price.prompt, price.completion)
+        return auditor
 
     @property
     def auditor(self) -> Auditor:
