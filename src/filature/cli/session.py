@@ -142,6 +142,8 @@ def command(group: typer.Typer, function: "Command[P]", *, begins: bool = False)
         except BrokenPipeError:
             raise  # whoever reads has enough: typer's
         except OSError as error:  # the disk on which standard output is, as a rule, is full
+            if error.filename is not None:
+                raise  # of a file, not of what was printed
             sys.stdout = None  # what is left for it fails again
             lost = f"its output is not whole ({error.strerror}); what it changed stays changed"
             sys.stderr.write(f"{ctx.command_path}: {lost}\n")
