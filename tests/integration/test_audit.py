@@ -46,7 +46,7 @@ def engine(told: int) -> Handler:
 async def running(data_dir: Path) -> AsyncIterator[Network]:
     """Two honest workers and a liar; every answer is sampled."""
     async with network(data_dir=data_dir) as net:
-        net.chain.proxy.auditor.draw = lambda _: 0
+        net.chain.proxy.auditor.draw = lambda: 0.0
         for name, told in (("abe", HONEST), ("zoe", HONEST), ("liar", FALSE)):
             wait = not net.chain.proxy.workers.is_disabled(name)
             await net.join(name, engine(told), wait=wait)

@@ -98,14 +98,12 @@ async def test_what_is_under_way() -> None:
         await reached(worker, open_streams=0, requests_running=0)
 
 
-async def test_reports_that_nobody_took_and_those_that_found_no_room(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("filature.worker.outbox.KEPT_MAX", 2)
+async def test_reports_that_nobody_took_and_those_that_found_no_room() -> None:
     async with network() as net:
         worker = await net.join(
             "gpu0", RawEngine(says(json_answer(completion("hi")))), metrics=HERE
         )
+        worker.outbox.kept_max = 2
         for number in range(3):
             worker.outbox.add("http://away", f'{{"id": "r{number}"}}')
         await reached(worker, outbox_reports=2, outbox_reports_dropped=1)

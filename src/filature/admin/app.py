@@ -30,7 +30,8 @@ from filature.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from filature.store.store import Store, wall_ms
+from filature.store.store import Store
+from filature.store.wall import wall_ms
 from filature.telemetry.metrics import CONTENT_TYPE, Metrics
 
 API: Final = "/admin/v1"

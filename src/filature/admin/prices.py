@@ -86,7 +86,7 @@ class Prices:
         wanted = self._checked(asked)
         changed, unchanged = [], []
         for price in wanted:
-            current = self._book.find(price.model)
+            current = self._book.in_force.get(price.model)
             if current is not None and _content(current) == _content(price):
                 unchanged.append(price.model)
             else:
@@ -174,7 +174,7 @@ class Prices:
         if engines is None:
             if not engine.startswith(("http://", "https://")):
                 return f"No engine has the name {engine!r}: names are URLs as given by --engine."
-            if model != ALL_MODELS and self._book.find(model) is None:
+            if model != ALL_MODELS and self._book.in_force.get(model) is None:
                 return f"{model!r} has no price of its own: is it a name that engines know?"
             return None
         if engine not in engines:

@@ -252,7 +252,7 @@ class WorkerRoutes:
         )
 
     def _model(self, model: ModelStanding) -> WorkerModelShown:
-        price = self._store.prices.find(model.id)
+        price = self._store.prices.in_force.get(model.id)
         prices = model.prices if price is None else (price.prompt, price.completion)
         return WorkerModelShown.priced(model.id, model.context_length, model.coefficient, prices)
 

@@ -118,7 +118,7 @@ class Admission:
 
     def price_of(self, model: str) -> ModelPrice | None:
         """The price in force; None of a model that is not sold."""
-        price = self._prices.find(model)
+        price = self._prices.in_force.get(model)
         if price is None and self._default_price is not None:
             price = self._default_price(model)
         return price
@@ -128,7 +128,7 @@ class Admission:
         return self.price_of(model) is not None
 
     def _price(self, model: str, asked: str) -> ModelPrice:
-        price = self._prices.find(model)
+        price = self._prices.in_force.get(model)
         if price is None:
             price = self._defaults.get(model)
         if price is not None:

@@ -46,11 +46,11 @@ from filature.relay.tls_listener import TlsListener
 from filature.relay.waiting import WaitingRoom
 from filature.store.data_dir import RunningProxy, admin_token, remove_note, write_note
 from filature.store.idempotency import Idempotency
-from filature.store.store import Store, wall_ms
+from filature.store.store import Store
 from filature.store.usage_records import RecentUsage
+from filature.store.wall import wall_ms
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
-from filature.telemetry.record import UsageRecord
 from filature.wire.control import KEYS_PATH
 from filature.wire.statement import SigningKey
 
@@ -93,11 +93,11 @@ class Proxy:
         names = [engine.name for engine in self.engines.engines]
         self.metrics = Metrics(models=self.engines.models, engines=names)
         plane = DataPlane(
-            router=Router(self._clock, _draw),
+            router=Router(self._clock, random.random),
             clock=self._clock,
             limits=limits,
             usage_when_unrequested=settings.usage_when_unrequested,
-            record=self._record,
+            recorders=(self.usage.add, self.metrics.record, self._request_log.write),
             wall=time.time,
             timer=time.perf_counter,
             open=self._open,
@@ -116,11 +116,6 @@ class Proxy:
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         self.admin_port = 0
-
-    def _record(self, record: UsageRecord) -> None:
-        self.usage.add(record)
-        self.metrics.record(record)
-        self._request_log.write(record)
 
     def _each_tick(self, now: float) -> None:
         self._request_log.flush()
@@ -187,7 +182,6 @@ class Proxy:
             pages,
             Control(store.worker_tokens, self.workers, reports, PayoutDesk(store)),
             cors_origins=settings.cors_origins,
-            is_draining=self._is_draining,
         )
 
     def _open_to_workers(self, store: Store, statements: StatementDesk) -> Auditor:
@@ -206,7 +200,7 @@ class Proxy:
             self.metrics,
             self._clock,
             wall_ms,
-            _draw,
+            random.random,
             lambda name: self.workers.disable(name, disabled=True),
             self._recounter,
         )
@@ -349,11 +343,6 @@ async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None
     Raises OSError when one is taken.
     """
     await run(Proxy(settings), started)
-
-
-def _draw(below: int) -> int:
-    """As ``random.randrange``, which takes four times as long. Nothing secret is drawn."""
-    return int(random.random() * below)  # noqa: S311 - see above
 
 
 def _engine_tls(ca: Path | None) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """What the proxy answers on which path. The API's requests go on to ``intake.py``, pages are ``pages.py``'s."""
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -69,7 +69,7 @@ class _Route:
 class Routes:
     """The service that client connections are given (``relay.downstream.Service``)."""
 
-    def __init__(  # noqa: PLR0913 - everything that answers is reached from here
+    def __init__(
         self,
         plane: DataPlane,
         request_limits: RequestLimits,
@@ -80,7 +80,6 @@ class Routes:
         control: Control,
         *,
         cors_origins: list[str],
-        is_draining: Callable[[], bool],
     ) -> None:
         self._plane = plane
         self._limits = request_limits
@@ -91,7 +90,6 @@ class Routes:
         self._control = control
         self._origins = frozenset(origin.encode("latin-1") for origin in cors_origins)
         self._ids = RequestIds(plane.wall)
-        self._is_draining = is_draining
 
     # Service
 
@@ -184,7 +182,7 @@ class Routes:
         record = self._new_record(self._ids.next(), route.client_request_id, dialect)
         lines = self._header_lines(head, record.id)
         try:
-            if self._is_draining():
+            if connection.closes:
                 raise Draining
             caller = route.caller
             assert caller is not None  # the route had one, or was refused
@@ -231,7 +229,7 @@ class Routes:
     ) -> None:
         def answer() -> bytes | Coroutine[Any, Any, bytes]:
             self._control.check(worker)
-            if self._is_draining():
+            if connection.closes:
                 raise Draining
             endpoint = worker.endpoint
             return b"" if endpoint is None else endpoint(worker.token, body)

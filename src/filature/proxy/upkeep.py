@@ -12,8 +12,9 @@ from filature.proxy.presence import Presence
 from filature.store.embedded import EmbeddedLedger
 from filature.store.idempotency import PURGED_AT_ONCE as KEYS_PURGED_AT_ONCE
 from filature.store.idempotency import Idempotency
-from filature.store.store import Store, wall_ms
+from filature.store.store import Store
 from filature.store.usage import PURGED_AT_ONCE
+from filature.store.wall import wall_ms
 from filature.units import DAY_MS, Nano, TransferId
 
 LOOK_S: Final = 60.0

@@ -64,7 +64,8 @@ class DataPlane:
     clock: CoarseClock
     limits: RelayLimits
     usage_when_unrequested: Literal["comment", "hide", "send"]
-    record: Callable[[UsageRecord], None]
+    recorders: tuple[Callable[[UsageRecord], object], ...]
+    """Each is given the record of every request that ended."""
     wall: Callable[[], float]
     """Unix time in seconds."""
     timer: Callable[[], float]
@@ -75,6 +76,10 @@ class DataPlane:
     passes: bool = False
     """Answers pass as engines send them, but for the model's name: a proxy shows them to the client."""
     _policies: dict[tuple[int, int], AnswerPolicy] = field(default_factory=dict)
+
+    def record(self, record: UsageRecord) -> None:
+        for keep in self.recorders:
+            keep(record)
 
     def policy(
         self, request: ParsedRequest, tariff: Tariff | None, *, hold_until_content: bool

@@ -25,9 +25,9 @@ PLACES_MAX: Final = 65_536
 
 
 class Router:
-    """Chooses engines. ``draw`` gives a random number from 0 up to its argument, that one not included."""
+    """Chooses engines. ``draw`` gives a random number from 0 up to 1, which is not included."""
 
-    def __init__(self, clock: CoarseClock, draw: Callable[[int], int]) -> None:
+    def __init__(self, clock: CoarseClock, draw: Callable[[], float]) -> None:
         self._clock = clock
         self._draw = draw
         self._places: dict[int, Engine] = {}  # the latest used last
@@ -63,7 +63,7 @@ class Router:
         count = len(engines)
         first: Engine | None = None
         for _ in range(DRAWS_MAX):
-            engine = engines[self._draw(count)]
+            engine = engines[int(self._draw() * count)]
             if engine is first or not _is_well(engine, wanted, tried, now):
                 continue
             if first is None:

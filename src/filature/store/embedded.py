@@ -166,7 +166,8 @@ class EmbeddedLedger:
         pending.usage[usage.id] = usage
         if committed is not None:
             pending.committed.append(committed)
-        self._writer.submit()
+        if self._writer.is_idle:
+            self._writer.submit()
 
     async def find(self, transfer: TransferId) -> Transfer | None:
         """What was decided under an id, stored yet or not. Raises StoreError."""

@@ -82,7 +82,8 @@ class PriceBook:
         self._changing = (
             asyncio.Lock()
         )  # what a change was checked against holds until it is stored
-        self._prices: dict[str, ModelPrice] = {}
+        self.in_force: dict[str, ModelPrice] = {}
+        """By model, of those that have a price of their own. To be read only."""
         self._coefficients: dict[tuple[str, str], int] = {}
         self._tariffs: dict[tuple[str, int, int], Tariff] = {}
         self.aliases: dict[str, str] = {}
@@ -100,9 +101,9 @@ class PriceBook:
         query = select(tariffs).order_by(tariffs.c.model, tariffs.c.version)
         for row in connection.execute(query):
             if row.withdrawn_ms is None:
-                self._prices[row.model] = price_of(row)
+                self.in_force[row.model] = price_of(row)
             else:
-                self._prices.pop(row.model, None)
+                self.in_force.pop(row.model, None)
         for row in connection.execute(select(aliases)):
             self.aliases[row.alias] = row.model
         for row in connection.execute(select(coefficients)):
@@ -110,13 +111,9 @@ class PriceBook:
 
     # prices
 
-    def find(self, model: str) -> ModelPrice | None:
-        """The price in force; None of a model that has none of its own."""
-        return self._prices.get(model)
-
     def current(self) -> list[ModelPrice]:
         """The prices in force, by model."""
-        return [self._prices[model] for model in sorted(self._prices)]
+        return [self.in_force[model] for model in sorted(self.in_force)]
 
     async def set(  # noqa: PLR0913 - a price has as many numbers
         self,
@@ -152,18 +149,18 @@ class PriceBook:
                     param="model",
                 )
             price = await self._writer.call(lambda connection: _insert_price(connection, wanted))
-            self._prices[model] = price
+            self.in_force[model] = price
             self.changes += 1
         return price
 
     async def withdraw(self, model: str) -> None:
         """The model has no price of its own any more. Raises NotFound when it had none."""
         async with self._changing:
-            if model not in self._prices:
+            if model not in self.in_force:
                 raise NotFound(f"{model!r} has no price.", param="model", code="price_not_found")
             now_ms = self._wall_ms()
             await self._writer.call(lambda connection: _withdraw(connection, model, now_ms))
-            del self._prices[model]
+            del self.in_force[model]
             self.changes += 1
 
     def tariff(self, price: ModelPrice, coefficient: int) -> Tariff:
@@ -190,7 +187,7 @@ class PriceBook:
         _check_name(alias, "alias")
         _check_name(model, "model")
         async with self._changing:
-            if alias in self._prices or alias in self.aliases.values():
+            if alias in self.in_force or alias in self.aliases.values():
                 raise InvalidRequest(
                     f"{alias!r} is a model itself: an alias would hide it.", param="alias"
                 )

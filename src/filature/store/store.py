@@ -1,6 +1,5 @@
 """Everything stored, opened by the one process that may write it."""
 
-import time
 from collections.abc import Callable
 from typing import Self
 
@@ -21,13 +20,9 @@ from filature.store.reader import Reader
 from filature.store.schema import ledger_accounts
 from filature.store.secrets_kept import kept_secret
 from filature.store.usage import UsageLog
+from filature.store.wall import wall_ms
 from filature.store.worker_tokens import WorkerTokens
 from filature.store.writer import GroupWriter
-
-
-def wall_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Store:

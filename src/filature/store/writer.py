@@ -50,11 +50,12 @@ class GroupWriter:
         self._writing: Batch | None = None
         self._seen: Batch | None = None  # being written when somebody looked last, since then
         self._seen_s = 0.0
-        self._submitting = False
         self._count = 0  # requests that were in ``pending`` a turn ago
         self._turns = 0
         self._thread: threading.Thread | None = None
         self.pending = Batch()
+        self.is_idle = True
+        """Whether nothing is written or about to be: else what is added to ``pending`` needs no ``submit``."""
         self.failing: str | None = None
         self.on_committed: Callable[[Batch], None] = _nothing
         self.batches = 0
@@ -114,19 +115,18 @@ class GroupWriter:
 
     def submit(self) -> None:
         """Have ``pending`` committed, a few turns of the loop later: see TURNS_MAX."""
-        if self._writing is None and not self._submitting:
-            self._submitting = True
+        if self.is_idle:
+            self.is_idle = False
             self._loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
-        self._submitting = False
-        if self._writing is not None or not self.pending:
+        self.is_idle = not self.pending
+        if self.is_idle:
             return
         count = len(self.pending.usage)
         if count > self._count and self._turns < TURNS_MAX:
             self._count = count
             self._turns += 1
-            self._submitting = True
             self._loop.call_soon(self._hand_over)
             return
         self._count = self._turns = 0

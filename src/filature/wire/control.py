@@ -147,7 +147,7 @@ def read_reports(body: bytes) -> list[dict[str, Any]]:
     """
     told = orjson.loads(body)
     reports = told.get("reports") if type(told) is dict else None
-    if type(reports) is not list or not all(type(report) is dict for report in reports):
+    if type(reports) is not list or not {dict}.issuperset(map(type, reports)):
         raise ValueError("a list of objects is needed")
     if len(reports) > REPORTS_MAX:
         raise ValueError(f"at most {REPORTS_MAX} are taken at once")

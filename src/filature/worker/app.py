@@ -29,7 +29,6 @@ from filature.request.allowance import Allowance
 from filature.request.limits import RequestLimits
 from filature.telemetry.log import RequestLog
 from filature.telemetry.metrics import Metrics
-from filature.telemetry.record import UsageRecord
 from filature.wire import control
 from filature.wire.control import ModelOffered, Standing
 from filature.wire.ticket import TICKET_HEADER
@@ -85,12 +84,12 @@ class Worker:
         self._open = OpenStreams()
         self._waiting = WaitingRoom()
         plane = DataPlane(
-            router=Router(clock, random.randrange),  # nothing secret is drawn
+            router=Router(clock, random.random),
             clock=clock,
             limits=limits,
             usage_when_unrequested="hide",
             passes=True,
-            record=self._record,
+            recorders=(self.metrics.record, self._request_log.write),
             wall=time.time,
             timer=time.perf_counter,
             open=self._open,
@@ -124,10 +123,6 @@ class Worker:
         alone = len(settings.proxies) == 1
         link.statements = StatementKeeper(settings.data_dir, url, alone=alone)
         return link
-
-    def _record(self, record: UsageRecord) -> None:
-        self.metrics.record(record)
-        self._request_log.write(record)
 
     def _each_tick(self, now: float) -> None:
         self._request_log.flush()

@@ -19,7 +19,7 @@ from filature.errors import StoreError
 from filature.wire.control import REPORTS_MAX
 
 KEPT_MAX: Final = 1_000_000
-"""Reports for a proxy that is away; above it new ones are dropped, and said so."""
+"""Reports for proxies that are away; above it new ones are dropped, and said so."""
 
 # A row holds what was written at once, as JSON parted by commas: a row for each report would cost three times as much.
 # No place is given twice: a delivery that is answered late may not take what was written since.
@@ -85,6 +85,7 @@ class Outbox:
         self._connection: sqlite3.Connection | None = None
         self._locked: BinaryIO | None = None
         self._count = 0  # with those that are not written yet
+        self.kept_max = KEPT_MAX
         self.dropped = 0
         self.failing = False
         """Whether the last write failed."""
@@ -122,7 +123,7 @@ class Outbox:
 
     def add(self, proxy: str, line: str) -> None:
         """``line`` is the report as JSON, with its ``id``."""
-        if self._count >= KEPT_MAX:
+        if self._count >= self.kept_max:
             self.dropped += 1
             return
         self._count += 1
@@ -130,7 +131,10 @@ class Outbox:
 
     def _keep(self, proxy: str, line: str) -> None:
         self._added += 1
-        self._fresh.setdefault(proxy, deque()).append((self._added, line))
+        fresh = self._fresh.get(proxy)
+        if fresh is None:
+            fresh = self._fresh[proxy] = deque()
+        fresh.append((self._added, line))
 
     async def flush(self) -> None:
         """Write what was added since, delete what was dealt with.

@@ -35,7 +35,7 @@ def test_commands_ask_the_proxy_that_runs(cli: Caller) -> None:
         cli.said("key", "revoke", made["id"])
         assert found.revoked_ms is not None  # at once, in the process that serves
         cli.said("price", "set", "org/model", "--in", "1", "--out", "2")
-        assert running.store.prices.find("org/model") is not None
+        assert running.store.prices.in_force.get("org/model") is not None
         cli.said("price", "alias", "m", "org/model")
         assert cli.said("usage", "list") == "There are no such requests.\n"
         assert cli.said("ledger", "check").startswith("Sound: 4 accounts, 1 transfers")

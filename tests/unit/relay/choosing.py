@@ -73,10 +73,10 @@ def engines_at(
 
 
 def router_at(clock: CoarseClock) -> Router:
-    return Router(clock, random.Random(SEED).randrange)
+    return Router(clock, random.Random(SEED).random)
 
 
-def drawn(*numbers: int) -> Callable[[int], int]:
-    """Those numbers in turn and no more; as a number below ``count`` each."""
+def drawn(*numbers: int, count: int) -> Callable[[], float]:
+    """Of ``count`` engines those, in turn and no more."""
     left = iter(numbers)
-    return lambda count: next(left) % count
+    return lambda: (next(left) + 0.5) / count

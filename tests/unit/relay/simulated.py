@@ -111,4 +111,4 @@ def network_of(workers: int) -> Network:
     for number, engine in enumerate(engines):
         first = number % MODELS
         engine.models = {f"m{(first + more) % MODELS}": ServedModel("m") for more in (0, 1, 3)}
-    return Network(clock, engines, Router(clock, rng.randrange), rng)
+    return Network(clock, engines, Router(clock, rng.random), rng)

@@ -93,9 +93,9 @@ def test_of_many_two_are_drawn_and_the_better_one_taken(
 ) -> None:
     engines = engines_at(clock, 10)
     engines[3].running = 1
-    assert Router(clock, drawn(*numbers)).pick(Asked(engines), []) is engines[7]
+    assert Router(clock, drawn(*numbers, count=10)).pick(Asked(engines), []) is engines[7]
     engines[7].running = 2
-    assert Router(clock, drawn(*numbers)).pick(Asked(engines), []) is engines[3]
+    assert Router(clock, drawn(*numbers, count=10)).pick(Asked(engines), []) is engines[3]
 
 
 # those that cannot be asked
@@ -296,13 +296,12 @@ def test_only_the_latest_beginnings_are_remembered(clock: CoarseClock) -> None:
 def test_a_choice_looks_at_few_engines(clock: CoarseClock, count: int) -> None:
     engines = Looked(engines_at(clock, count))
     draws = 0
-    random_number = random.Random(SEED).randrange
+    random_number = random.Random(SEED).random
 
-    def draw(below: int) -> int:
+    def draw() -> float:
         nonlocal draws
         draws += 1
-        assert below == count
-        return random_number(below)
+        return random_number()
 
     router = Router(clock, draw)
     for number in range(500):
@@ -322,7 +321,7 @@ def test_and_at_all_when_the_drawn_ones_cannot_be_asked(clock: CoarseClock, coun
         engine.running = 8
     numbers = [0, 1] * (DRAWS_MAX // 2)
     engines.looks = 0
-    picked = Router(clock, drawn(*numbers)).pick(Asked(engines), [])
+    picked = Router(clock, drawn(*numbers, count=count)).pick(Asked(engines), [])
     assert picked is not None
     assert picked.running == 0
     assert engines.looks == DRAWS_MAX + count

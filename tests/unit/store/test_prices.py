@@ -61,7 +61,7 @@ class TestVersions:
         first = await priced(book)
         second = await priced(book, completion=900)
         assert (first.version, second.version) == (1, 2)
-        assert (first.completion, book.find(QWEN)) == (800, second)
+        assert (first.completion, book.in_force.get(QWEN)) == (800, second)
         query = select(tariffs.c.version, tariffs.c.completion).order_by(tariffs.c.version)
         stored = await store.reader.read(lambda c: c.execute(query).all())
         assert [tuple(row) for row in stored] == [(1, 800), (2, 900)]
@@ -70,7 +70,7 @@ class TestVersions:
         await priced(book)
         assert (await priced(book, "a")).version == 1
         assert [price.model for price in book.current()] == [QWEN, "a"]
-        assert book.find("b") is None
+        assert book.in_force.get("b") is None
 
     async def test_a_restart_keeps_what_is_in_force(self, store: Store) -> None:
         await priced(store.prices)
@@ -86,12 +86,12 @@ class TestVersions:
         await priced(store.prices)
         await priced(store.prices)
         await store.prices.withdraw(QWEN)
-        assert store.prices.find(QWEN) is None
+        assert store.prices.in_force.get(QWEN) is None
         again = await reread(store)
         assert again.current() == []
         price = await priced(again)
         assert price.version == 3
-        assert (await reread(store)).find(QWEN) == price
+        assert (await reread(store)).in_force.get(QWEN) == price
 
     async def test_what_has_no_price_cannot_be_withdrawn(self, book: PriceBook) -> None:
         await priced(book)
@@ -104,7 +104,7 @@ class TestVersions:
     async def test_prices_set_at_once_are_versions_each(self, book: PriceBook) -> None:
         made = await asyncio.gather(*(priced(book, prompt=number) for number in range(5)))
         assert [price.version for price in made] == [1, 2, 3, 4, 5]
-        assert book.find(QWEN) == made[-1]
+        assert book.in_force.get(QWEN) == made[-1]
 
     async def test_a_version_that_was_stored_unseen_stands_in_nobodys_way(
         self, store: Store
@@ -112,7 +112,7 @@ class TestVersions:
         """Its commit took too long: whoever set it was told that it failed."""
         other = await reread(store)
         await priced(other)
-        assert store.prices.find(QWEN) is None
+        assert store.prices.in_force.get(QWEN) is None
         assert (await priced(store.prices)).version == 2
 
     async def test_what_cannot_be_stored_is_not_in_force(
@@ -135,7 +135,7 @@ class TestVersions:
         ):
             with pytest.raises(StoreError):
                 await change
-        assert (book.find(QWEN), book.aliases) == (price, {"a": QWEN})
+        assert (book.in_force.get(QWEN), book.aliases) == (price, {"a": QWEN})
         assert book.coefficients() == []
 
 

@@ -51,7 +51,7 @@ _Handed = tuple["WorkerWatch", Standing, Sample]
 
 
 class Auditor:
-    """Of all workers of a proxy. ``suspend`` gives one no more requests; ``draw`` is as ``random.randrange``."""
+    """Of all workers of a proxy. ``suspend`` gives one no more requests; ``draw`` is as ``random.random``."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Auditor:
         metrics: Metrics,
         clock: CoarseClock,
         wall_ms: Callable[[], int],
-        draw: Callable[[int], int],
+        draw: Callable[[], float],
         suspend: Callable[[str], None],
         recounter: Recounter | None = None,
     ) -> None:
@@ -262,7 +262,7 @@ class WorkerWatch:
         if standing.marks:
             belief = standing.belief(request, is_repeated=is_repeated)
         one_in = standing.one_in(self._auditor.norms)
-        if one_in > 1 and self._auditor.draw(one_in):
+        if self._auditor.draw() * one_in >= 1:
             return belief, None
         now = self._auditor.clock.now
         if len(self._samples) >= SAMPLES_MAX:

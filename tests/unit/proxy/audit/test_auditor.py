@@ -56,7 +56,7 @@ class Bench:
             self.metrics,
             self.clock,
             lambda: NOW_MS,
-            lambda _: 0,
+            lambda: 0.0,
             self.suspended.append,
         )
 
