@@ -223,6 +223,9 @@ class Asks:
     def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.over.set()
 
+    def on_silent(self) -> bool:
+        return False
+
 
 # all of them
 

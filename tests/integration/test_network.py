@@ -316,23 +316,6 @@ async def test_a_sign_is_waited_for_from_each_request_s_own_beginning() -> None:
         assert tries == [1, 1, 1, 1]
 
 
-async def test_a_dead_tunnel_is_noticed_within_two_seconds() -> None:
-    """A worker whose connections are there and silent: what NAT leaves of them."""
-    alive = RawEngine(says(HI))
-    async with network() as net:
-        dead = await Fake.join(net, "dead", coefficient=1)
-        await net.join("alive", alive)
-        await asyncio.sleep(0.15)
-        started = asyncio.get_running_loop().time()
-        answer = await net.chain.ask(post(CHAT))
-        assert answer.status == 200
-        assert asyncio.get_running_loop().time() - started < 8
-        assert dead.requests >= 1
-        record = await net.chain.only_usage()
-        assert (record["engine"], record["tries"]) == ("alive", 2)
-        await dead.close()
-
-
 async def test_a_worker_that_says_it_is_busy_is_no_failure() -> None:
     free = RawEngine(says(HI))
     async with network() as net:

@@ -148,6 +148,9 @@ class NoCaller:
     def on_end(self) -> None: ...
     def on_lost(self, reason: str, *, ours: bool = False) -> None: ...
 
+    def on_silent(self) -> bool:
+        return False
+
 
 @pytest.mark.parametrize("answer", [(500, b"{}"), (200, b"<html>"), (200, b'{"models": []}')])
 async def test_an_engine_that_names_no_models_for_once_keeps_those_that_are_known(

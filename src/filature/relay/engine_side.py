@@ -339,6 +339,19 @@ class EngineSide(ClientSide):
         else:
             self._cut_short(EngineFailed(f"The engine failed: {reason}."))
 
+    def on_silent(self) -> bool:
+        """All connections of a worker may be dead: one that has room is asked in its place, where there is one."""
+        plane, grant = self._plane, self._grant
+        if len(self._tried) > plane.limits.retries_max or plane.waiting.waits_for(grant.model):
+            return False
+        try:
+            other = plane.router.pick(grant, self._tried)
+        except Unavailable:
+            return False
+        if other is not None:
+            self._engine_failed(EngineFailed("The worker gave no sign of life."))
+        return other is not None
+
     def _cut_short(self, error: EngineError) -> None:
         """The engine's answer will not go on."""
         self._drop_engine(cancel=True)

@@ -62,3 +62,6 @@ class _Fetch:
         self.ended = True
         if not self.done.done():
             self.done.set_exception(FetchError(reason))
+
+    def on_silent(self) -> bool:
+        return False

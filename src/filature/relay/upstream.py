@@ -42,6 +42,9 @@ class Caller(Protocol):
     def on_lost(self, reason: str, *, ours: bool = False) -> None:
         """The connection was not made, or ended before the answer did. ``ours``: for no fault of the engine's."""
 
+    def on_silent(self) -> bool:
+        """No sign of life came. True: the caller gave it up; False: it wants another connection of the same pool."""
+
 
 class UpstreamPool(ABC):
     """The connections to one engine: idle ones are reused, last in first out.
@@ -114,7 +117,7 @@ class UpstreamPool(ABC):
             if until > now:
                 break
             del self._awaited[connection]
-            connection.transport.abort()
+            connection.give_up()
         oldest_kept = now - self.limits.upstream_idle_s
         while self._idle and self._idle[0].idle_since < oldest_kept:
             self._idle.pop(0).transport.close()
@@ -187,6 +190,11 @@ class UpstreamConnection:
     def resume_reading(self) -> None:
         self._reading_paused = False
         self.transport.resume_reading()
+
+    def give_up(self) -> None:
+        """It is dead: another engine is asked, or its own by another connection."""
+        if self._caller is None or not self._caller.on_silent():
+            self.transport.abort()
 
     def cancel(self) -> None:
         """Drop the call: the engine sees the connection close, and the caller hears no more."""

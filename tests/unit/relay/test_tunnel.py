@@ -25,6 +25,9 @@ class Waiting:
     def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.outcome = reason
 
+    def on_silent(self) -> bool:
+        return False
+
 
 class Pool:
     """One whose time is a test's."""

@@ -65,6 +65,9 @@ class PausingCaller:
     def on_lost(self, reason: str, *, ours: bool = False) -> None:
         self.events.append(f"lost: {reason}")
 
+    def on_silent(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def connection() -> UpstreamConnection:
