@@ -59,8 +59,8 @@ Handler = Callable[[EngineRequest, asyncio.StreamWriter], Awaitable[None]]
 class RawEngine:
     """An engine whose answers are a test's own bytes.
 
-    ``/v1/models``, ``/health`` and the probe are answered as vLLM would; all else goes to ``handler``. The
-    connection is kept open after the handler returns unless it closed the writer. ``suffix`` is
+    ``/v1/models``, ``/health`` and the probe are answered as vLLM would, ``/metrics`` by ``metrics``; all else goes
+    to ``handler``. The connection is kept open after the handler returns unless it closed the writer. ``suffix`` is
     put behind its URL: a base path, models named by hand.
     """
 
@@ -76,6 +76,8 @@ class RawEngine:
         self.silent_models: tuple[str, ...] = ()  # those that do not chat
         self.health = "200 OK"
         self.health_requests: list[EngineRequest] = []
+        self.metrics = says(json_answer({}, "404 Not Found"))
+        self.metrics_requests: list[EngineRequest] = []
         self.requests: list[EngineRequest] = []
         self.probes: list[EngineRequest] = []
         self.connections = 0
@@ -108,6 +110,9 @@ class RawEngine:
                 elif request.path.endswith("/health"):
                     self.health_requests.append(request)
                     writer.write(json_answer({}, self.health))
+                elif request.path.endswith("/metrics"):
+                    self.metrics_requests.append(request)
+                    await self.metrics(request, writer)
                 elif self._is_probe(request):
                     self.probes.append(request)
                     if request.json["model"] in self.silent_models:

@@ -19,6 +19,7 @@ from tests.demo_model import MODEL_WAIT_S, loaded_model
 from filature.demo.model import ModelBackend
 from filature.demo.options import Script
 from filature.demo.server import DemoEngine, EngineOptions
+from filature.wire.engine_load import told_load
 
 WAIT_S = 10.0
 """Reaching it is a failure."""
@@ -156,7 +157,7 @@ async def test_pages_and_refusals() -> None:
         assert [model["id"] for model in models] == ["demo", "other"]
         assert models[0]["max_model_len"] == 8192
         assert (await client.get("/health")).status_code == 200
-        assert "num_requests_running" in (await client.get("/metrics")).text
+        assert told_load((await client.get("/metrics")).content) == 0
         assert (await client.get("/v1/nope")).json() == {"detail": "Not Found"}
         wrong = await client.get(CHAT)
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")

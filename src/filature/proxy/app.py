@@ -125,6 +125,7 @@ class Proxy:
         if self._downstream is not None:
             metrics.open_connections = len(self._downstream.connections)
         metrics.requests_running = sum([engine.running for engine in engines])
+        metrics.requests_elsewhere = sum([engine.elsewhere for engine in engines])
         metrics.upstream_connections = sum([engine.pool.open_connections for engine in engines])
         metrics.engines_ready = sum(
             [engine.reachable and bool(engine.models) for engine in engines]

@@ -64,4 +64,4 @@ def _asked(offer: Offer, request: ParsedRequest, now: float) -> list[Engine]:
         and name in engine.models
         and may_count(engine.models[name], dialect)
     ]
-    return own + nsmallest(WORKERS_ASKED_MAX, workers, key=attrgetter("running"))
+    return own + nsmallest(WORKERS_ASKED_MAX, workers, key=attrgetter("load"))

@@ -253,6 +253,7 @@ class Workers:
         drained = self._drained.get(worker.name) == worker.instance
         worker.draining = standing.draining or drained
         worker.engine.capacity = standing.capacity
+        worker.engine.told(standing.running)
         worker.engine.allowance = self._allowance(standing)
         allowed = token.models
         worker.told = [m for m in standing.models if allowed is None or m.id in allowed]

@@ -1,4 +1,4 @@
-"""What an engine serves and can do: asked of it again and again, off the data plane."""
+"""What an engine serves and can do, and how busy others keep it: asked of it again and again, off the data plane."""
 
 import asyncio
 import logging
@@ -10,12 +10,15 @@ import orjson
 from filature.relay.engines import Abilities, Engine, ServedModel
 from filature.relay.fetch import FetchError, fetch
 from filature.wire.dialect import Dialect
+from filature.wire.engine_load import told_load
 
 FETCH_S: Final = 5.0
 PROBE_S: Final = 60.0
 """For the one-token request that shows what an engine puts into a stream."""
 RETRY_S: Final = 1.0
 REFRESH_S: Final = 20.0
+METRICS_BYTES_MAX: Final = 1 << 20
+"""Of an engine's page of metrics: vLLM's has 64 KiB for each of its processes. Of a longer one nothing is read."""
 MODELS_PROBED_MAX: Final = 4
 """Of one engine, until one chats: embedding models may be named first."""
 MODELS_MAX: Final = 1000
@@ -45,7 +48,7 @@ class _Unusable(Exception):
 
 
 async def watch(engine: Engine) -> None:
-    """Keep ``engine.models`` and ``engine.reachable`` true, until cancelled."""
+    """Keep ``engine.models``, ``reachable`` and ``elsewhere`` true, until cancelled."""
     said = ""  # why it could not be used, where it cannot
     while True:
         was_reachable = engine.reachable
@@ -60,7 +63,11 @@ async def watch(engine: Engine) -> None:
         if engine.reachable and not was_reachable:
             names = ", ".join(engine.models) or "none"
             log.info("engine %s answers, models: %s", engine.name, names)
-        await asyncio.sleep(REFRESH_S if engine.reachable else RETRY_S)
+        if engine.reachable:  # whatever comes of asking for its load, all else is asked as often
+            await asyncio.gather(asyncio.sleep(REFRESH_S), _ask_load(engine))
+        else:
+            engine.elsewhere = 0
+            await asyncio.sleep(RETRY_S)
 
 
 async def _ask_health(engine: Engine) -> None:
@@ -74,6 +81,21 @@ async def _ask_health(engine: Engine) -> None:
         return
     if status == _UNHEALTHY:
         raise _Unusable(f"it answers {status} on /health")
+
+
+async def _ask_load(engine: Engine) -> None:
+    """Keep ``engine.elsewhere`` true, by its metrics: others may use it, too. What cannot be read tells nothing.
+
+    With the key: llama.cpp asks for it there.
+    """
+    request = engine.get("/metrics", "text/plain")
+    try:
+        status, page = await fetch(
+            engine.pool, request, timeout_s=FETCH_S, bytes_max=METRICS_BYTES_MAX
+        )
+    except FetchError:
+        status, page = 0, b""
+    engine.told(told_load(page) if status == 200 else None)
 
 
 async def _look(engine: Engine) -> None:

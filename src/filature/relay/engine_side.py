@@ -135,8 +135,7 @@ class EngineSide(ClientSide):
         )
         self._engine, self._model = engine, model
         self._tried.append(engine)
-        engine.running += 1
-        engine.asked += 1
+        engine.began(request.answers)
         self._answer = None
         self._status = 0
         self._deadlines.enter(ASKING, plane.clock.now)
@@ -157,7 +156,7 @@ class EngineSide(ClientSide):
         engine, upstream = self._engine, self._upstream
         self._engine = self._upstream = None
         if engine is not None:
-            engine.running -= 1
+            engine.ended(self._request.answers)
             self._plane.waiting.freed()
             if cancel:
                 engine.pool.cancel(self)

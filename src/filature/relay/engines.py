@@ -149,6 +149,11 @@ class Engine:
         self.watch: Watch | None = None
         """Who looks at what it claims."""
         self.running = 0
+        """Requests of ours that it answers now."""
+        self.elsewhere = 0
+        """Answers that it makes or has waiting for others, as it told last."""
+        self.answers = 0  # of ours: a request may be for several
+        self._answers_most = self._answers_most_before = 0  # since it told last, and before that
         self.asked = 0
         """Requests that it was sent, ever."""
         self.refused = 0
@@ -190,10 +195,10 @@ class Engine:
             body,
         )
 
-    def get(self, path: str) -> bytes:
+    def get(self, path: str, accept: str = "application/json") -> bytes:
         """A whole GET request to ``path`` below the engine's base path."""
         line = f"GET {self.address.base_path}{path} HTTP/1.1\r\n".encode("ascii")
-        return line + self._fixed_headers + b"accept: application/json\r\n\r\n"
+        return line + self._fixed_headers + f"accept: {accept}\r\n\r\n".encode("ascii")
 
     def get_health(self) -> bytes:
         """A whole GET request to ``/health``, without the key: no engine asks for one there, and a gateway that does
@@ -206,6 +211,34 @@ class Engine:
         line = f"POST {self.address.base_path}{path} HTTP/1.1\r\n".encode("ascii")
         more = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         return line + self._fixed_headers + b"accept: application/json\r\n" + more + body
+
+    def began(self, answers: int) -> None:
+        """A request for so many answers is sent to it."""
+        self.running += 1
+        self.asked += 1
+        self.answers += answers
+        self._answers_most = max(self._answers_most, self.answers)
+
+    def ended(self, answers: int) -> None:
+        """That request is over, however."""
+        self.running -= 1
+        self.answers -= answers
+
+    def told(self, answers: int | None) -> None:
+        """What it says that it makes and has waiting, for whomever; None: it does not say.
+
+        It may say how things were some time ago (SGLang's gauges stand still for up to 30 s), so all counts as ours
+        that was at once since it said so the last time but one.
+        """
+        ours = max(self._answers_most, self._answers_most_before)
+        self._answers_most_before, self._answers_most = self._answers_most, self.answers
+        self.elsewhere = 0 if answers is None else max(0, answers - ours)
+
+    @property
+    def load(self) -> int:
+        """How busy it is, by us and by others. Whether it has room is told by our own requests alone: what it told of
+        others may be over."""
+        return self.running + self.elsewhere
 
     def failed(self, now: float) -> None:
         """Set aside: longer with each failure in a row."""

@@ -18,9 +18,11 @@ class FetchError(Exception):
         return f"{text}: see {option}" if "CERTIFICATE_VERIFY_FAILED" in text else text
 
 
-async def fetch(pool: UpstreamPool, request: bytes, *, timeout_s: float) -> tuple[int, bytes]:
+async def fetch(
+    pool: UpstreamPool, request: bytes, *, timeout_s: float, bytes_max: int = FETCHED_BYTES_MAX
+) -> tuple[int, bytes]:
     """Status and body. Raises FetchError; never waits longer than ``timeout_s`` seconds."""
-    call = _Fetch()
+    call = _Fetch(bytes_max)
     pool.send(call, request)
     try:
         async with asyncio.timeout(timeout_s):
@@ -35,12 +37,13 @@ async def fetch(pool: UpstreamPool, request: bytes, *, timeout_s: float) -> tupl
 
 
 class _Fetch:
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self.done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self.connection: UpstreamConnection | None = None
         self.ended = False
         self._status = 0
         self._body = bytearray()
+        self._bytes_max = bytes_max
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         self.connection = connection
@@ -50,7 +53,7 @@ class _Fetch:
 
     def on_payload(self, payload: bytes, raw: bytes | None) -> None:
         self._body += payload
-        if len(self._body) > FETCHED_BYTES_MAX and not self.done.done():
+        if len(self._body) > self._bytes_max and not self.done.done():
             self.done.set_exception(FetchError("the answer is too long"))
 
     def on_end(self) -> None:

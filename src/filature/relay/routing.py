@@ -105,15 +105,16 @@ def _is_well(engine: Engine, wanted: Wanted, tried: list[Engine], now: float) ->
 
 
 def _is_not_crowded(place: Engine, engines: Sequence[Engine]) -> bool:
-    """Of an engine whose room is known that is known; another has to be among the least busy."""
+    """Where room is known others leave it some; another engine has to be among the least busy."""
+    load = place.load
     if place.capacity is not None:
-        return True
-    return all(engine.running >= place.running for engine in engines)
+        return load < place.capacity
+    return all(engine.load >= load for engine in engines)
 
 
 def _expected_wait_s(engine: Engine) -> float:
     """How much longer an answer takes for those that are running: as many at once as there is room for."""
-    return engine.running * engine.mean_s / (engine.capacity or 1)
+    return engine.load * engine.mean_s / (engine.capacity or 1)
 
 
 def _better(first: Engine, second: Engine, wanted: Wanted) -> Engine:
@@ -125,9 +126,9 @@ def _better(first: Engine, second: Engine, wanted: Wanted) -> Engine:
             return second if dearer > 0 else first
     if first.capacity is not None and second.capacity is not None:
         # the fuller one by its own measure, where both have one
-        fuller = first.running * second.capacity - second.running * first.capacity
+        fuller = first.load * second.capacity - second.load * first.capacity
         if fuller:
             return second if fuller > 0 else first
-    elif first.running != second.running:
-        return second if first.running > second.running else first
+    elif first.load != second.load:
+        return second if first.load > second.load else first
     return second if wait > 0 else first

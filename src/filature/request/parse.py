@@ -165,6 +165,11 @@ class ParsedRequest:
         return size
 
     @property
+    def answers(self) -> int:
+        """That an engine makes of it: each choice of each prompt is one."""
+        return self.best_of * self.prompts
+
+    @property
     def text_bytes(self) -> int:
         """UTF-8 bytes of all text, tool and schema fields: at least as many as tokens of them."""
         return self.prompt_size.text_bytes

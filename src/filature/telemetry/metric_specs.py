@@ -120,6 +120,11 @@ OPEN_STREAMS: Final = MetricSpec(
 REQUESTS_RUNNING: Final = MetricSpec(
     "filature_requests_running", "gauge", "Requests under way now, streamed or not."
 )
+REQUESTS_ELSEWHERE: Final = MetricSpec(
+    "filature_requests_elsewhere",
+    "gauge",
+    "What engines and workers run or have waiting for others, as they told last.",
+)
 OPEN_CONNECTIONS: Final = MetricSpec(
     "filature_open_connections", "gauge", "Open connections of clients."
 )
@@ -171,6 +176,7 @@ BUILD_INFO: Final = MetricSpec(
 GAUGES: Final = (
     OPEN_STREAMS,
     REQUESTS_RUNNING,
+    REQUESTS_ELSEWHERE,
     OPEN_CONNECTIONS,
     UPSTREAM_CONNECTIONS,
     ENGINES_READY,

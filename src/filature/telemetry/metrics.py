@@ -117,6 +117,7 @@ class Metrics(Collector):
         self.open_connections: int | None = None
         self.upstream_connections: int | None = None
         self.requests_running: int | None = None
+        self.requests_elsewhere: int | None = None
         self.engines_ready: int | None = None
         self.usage_records_kept: int | None = None
         self.log_lines_dropped: int | None = None

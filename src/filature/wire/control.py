@@ -61,6 +61,7 @@ class Standing(_Message):
     capacity: Annotated[int, Field(ge=1, le=CAPACITY_MAX)]
     """Requests at once, over all proxies."""
     running: Annotated[int, Field(ge=0, le=CAPACITY_MAX)] = 0
+    """What its engines run and have waiting, for all proxies and whoever else asks them: each answer is one."""
     draining: bool = False
     allowed_fields: Annotated[list[Name], Field(max_length=ALLOWED_MAX)] = []
     """Of requests' bodies, that workers do not take as a rule."""

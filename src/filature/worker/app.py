@@ -136,6 +136,7 @@ class Worker:
         metrics, engines = self.metrics, self.engines.engines
         metrics.open_streams = self._open.streams
         metrics.requests_running = self._places.running
+        metrics.requests_elsewhere = sum(engine.elsewhere for engine in engines)
         metrics.upstream_connections = sum(engine.pool.open_connections for engine in engines)
         metrics.engines_ready = sum(engine.reachable and bool(engine.models) for engine in engines)
         metrics.log_lines_dropped = self._request_log.lines_dropped
@@ -189,7 +190,7 @@ class Worker:
             version=__version__,
             models=list(offered.values())[: control.MODELS_MAX],
             capacity=self.terms.max_requests,
-            running=min(self._places.running, control.CAPACITY_MAX),
+            running=min(self._places.load, control.CAPACITY_MAX),
             draining=self._places.draining,
             allowed_fields=self.settings.allow_fields,
             allowed_media=self.settings.allow_media,

@@ -1,4 +1,4 @@
-"""How many requests a worker answers, over all proxies, and could still take."""
+"""How many requests a worker answers, over all proxies, and could still take; how busy its engines are."""
 
 from filature.relay.engines import EngineDirectory
 from filature.relay.waiting import WaitingRoom
@@ -21,6 +21,14 @@ class Places:
         for engine in self._engines.engines:
             running += engine.running
         return running
+
+    @property
+    def load(self) -> int:
+        """Answers that are being made or waited for, for all proxies and whoever else asks the engines."""
+        load = self._waiting.count
+        for engine in self._engines.engines:
+            load += engine.answers + engine.elsewhere
+        return load
 
     def free(self) -> int:
         """How many more could be; below zero where the capacity was lowered meanwhile."""
