@@ -71,11 +71,9 @@ async def test_a_delivery_is_bounded(tmp_path: Path) -> None:
         assert await waiting(outbox, A) == [f"r{number}" for number in range(REPORTS_MAX)]
 
 
-async def test_above_the_bound_new_ones_are_dropped_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "KEPT_MAX", 2)
+async def test_above_the_bound_new_ones_are_dropped_and_counted(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
+        outbox.kept_max = 2
         for number in range(3):
             outbox.add(A, report(number))
         assert (len(outbox), outbox.dropped) == (2, 1)
