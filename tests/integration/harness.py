@@ -27,6 +27,7 @@ from tests.integration.messages import DONE, event, get, json_answer, stream_ans
 
 from filature.proxy.app import Proxy
 from filature.proxy.settings import DATABASE_FILE, ProxySettings
+from filature.relay.engines import Engine
 from filature.store.database import Database
 
 WAIT_S: Final = 10.0
@@ -76,7 +77,7 @@ class RawEngine:
         self.silent_models: tuple[str, ...] = ()  # those that do not chat
         self.health = "200 OK"
         self.health_requests: list[EngineRequest] = []
-        self.metrics = says(json_answer({}, "404 Not Found"))
+        self.metrics = _NO_METRICS
         self.metrics_requests: list[EngineRequest] = []
         self.requests: list[EngineRequest] = []
         self.probes: list[EngineRequest] = []
@@ -178,6 +179,9 @@ def says(*parts: bytes, close: bool = False) -> Handler:
             writer.close()
 
     return handler
+
+
+_NO_METRICS: Final = says(json_answer({}, "404 Not Found"))
 
 
 class Call:
@@ -461,4 +465,13 @@ async def chain(
         async with asyncio.timeout(WAIT_S):
             while wait and not all(engine.reachable for engine in proxy.engines.engines):
                 await asyncio.sleep(0.001)
+            while wait and not all(map(_was_asked, raw, proxy.engines.engines)):
+                await asyncio.sleep(0.001)
         yield running
+
+
+def _was_asked(raw: RawEngine, engine: Engine) -> bool:
+    """For all that is asked at the start; what it was asked by is free for a test's requests."""
+    if raw.metrics is not _NO_METRICS:
+        return True
+    return bool(raw.metrics_requests) and len(engine.pool._idle) == engine.pool.open_connections

@@ -18,6 +18,10 @@ async def test_models_named_by_hand_where_the_engine_does_not_tell() -> None:
                 except (asyncio.IncompleteReadError, ConnectionError):
                     writer.close()
                     return
+                if request.path == "/metrics":
+                    self.metrics_requests.append(request)
+                    writer.write(json_answer({}, "404 No"))
+                    continue
                 self.requests.append(request)
                 models = request.path == "/v1/models"
                 writer.write(json_answer({}, "500 No") if models else HI)
