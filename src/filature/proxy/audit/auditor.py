@@ -99,7 +99,7 @@ class Auditor:
         if not _contradicts(record, report) or record.engine != worker:
             return
         watch = self.watch(worker)
-        if watch.is_marked:
+        if watch.is_marked or record.sent_again:  # it reports both answers, and one of them passed
             return
         if record.started_at * 1000 <= watch.forgiven_ms:
             return  # what was not believed then is in the record
