@@ -74,6 +74,11 @@ async def test_a_worker_leaves_it_to_the_proxy_how_slow_a_client_may_be() -> Non
         at_proxy = (await pool_of(net))._idle[0].transport
         worker = net.workers["gpu0"]
         (link,) = worker.links
+        async with asyncio.timeout(WAIT_S):
+            while (
+                not link.tunnels.downstream.connections
+            ):  # it is told of a moment later than the proxy
+                await asyncio.sleep(0.001)
         at_worker = next(iter(link.tunnels.downstream.connections)).transport
         for transport, user_timeout_ms in ((at_proxy, 20_000), (at_worker, 0)):
             sock: socket.socket = transport.get_extra_info("socket")
