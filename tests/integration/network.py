@@ -155,9 +155,12 @@ class Fake:
             while data := await reader.read(65536):
                 self.requests += 1
                 self.heard += data
-                writer.write(self.said)
+                await self._answer(writer)
         finally:
             writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(self.said)
 
     async def close(self) -> None:
         for task in self._tasks:

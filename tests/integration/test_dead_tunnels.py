@@ -26,6 +26,8 @@ async def test_a_dead_tunnel_is_noticed_within_two_seconds() -> None:
         assert (await engine_of(net, "dead")).failures == 1
         record = await net.chain.only_usage()
         assert (record["engine"], record["tries"]) == ("alive", 2)
+        (kept,) = net.chain.proxy.usage._records.values()
+        assert not kept.sent_again, "not to the one that answered"
         await dead.close()
 
 
@@ -47,6 +49,26 @@ async def test_where_no_other_worker_has_room_another_tunnel_is_tried(others: in
         for client in clients:
             call.end(HI)
             assert (await client.answer()).status == 200
+
+
+async def test_what_was_sent_again_to_the_same_worker_is_known_as_such() -> None:
+    """A worker whose first connection is dead: it may have read the request, and may report that answer, too."""
+
+    class Late(Fake):
+        """Says nothing on the connection that is asked first."""
+
+        async def _answer(self, writer: asyncio.StreamWriter) -> None:
+            if self.requests > 1:
+                writer.write(HI)
+
+    async with network() as net:
+        worker = await Late.join(net, "late", coefficient=1)
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        assert worker.requests == 3
+        known = [each.sent_again for each in net.chain.proxy.usage._records.values()]
+        assert known == [True, False]
+        await worker.close()
 
 
 def silence(worker: Worker, tunnel: UpstreamConnection) -> None:

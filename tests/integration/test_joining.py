@@ -107,6 +107,22 @@ async def test_a_token_for_some_models_serves_only_those() -> None:
         assert set((await engine_of(net, "gpu")).models) == {"m"}
 
 
+async def test_a_model_that_is_sold_is_only_not_there_now_when_its_workers_are_away() -> None:
+    """Clients ask again after a 503, and give up at a 404: after a proxy's restart workers come back one by one."""
+    async with network(RawEngine(says(HI)), RawEngine(says(HI), models=("other",))) as net:
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        net.chain.proxy.workers.drain("gpu0")
+        await store_of(net.chain).prices.set("priced", prompt=1, cached=1, completion=1)
+        for model, status, code in (
+            ("m", 503, "unavailable"),  # asked for before, at the settings' price
+            ("priced", 503, "unavailable"),
+            ("none", 404, "model_not_found"),
+        ):
+            answer = await net.chain.ask(post({**CHAT, "model": model}))
+            assert (answer.status, answer.json["error"]["code"]) == (status, code), model
+            assert ("retry-after" in answer.headers) is (status == 503)
+
+
 async def test_a_proxy_that_was_away_is_joined_again() -> None:
     async with network(RawEngine(says(HI))) as net:
         workers = net.chain.proxy.workers

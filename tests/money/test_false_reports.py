@@ -171,7 +171,7 @@ async def test_a_model_s_name_earns_its_own_tokens_at_its_own_price() -> None:
         said = await net.chain.ask(post(standing, control.HEARTBEAT_PATH, headers=auth))
         assert said.json["refused_models"] == ["large"]
         refused = await net.chain.ask(post(ASKED | {"model": "large"}))
-        assert refused.status == 404, refused.body
+        assert refused.status == 503, refused.body
         assert (await net.chain.ask(post(ASKED))).status == 200
         told("a model that its token does not name", earned(net) / WORTH)
         assert earned(net) == WORTH

@@ -1,5 +1,6 @@
 """What decisions are made on: balances, open holds, what was done lately. It decides nothing itself."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
@@ -48,7 +49,8 @@ class State:
     ) -> None:
         self.accounts: dict[AccountId, Account] = {}
         self.holds: dict[HoldId, Hold] = {}
-        self.ended: dict[HoldId, EndedHold] = {}
+        # ordered: a dict's first key is found by passing over all that were deleted before it
+        self.ended: OrderedDict[HoldId, EndedHold] = OrderedDict()
         self.transfers: dict[TransferId, Transfer] = {}
         self._corrections: dict[TransferId, list[TransferId]] = {}
         self._history: History = NoHistory() if history is None else history
@@ -119,7 +121,7 @@ class State:
             return  # its charge tells of it, for ever
         self.ended[hold_id] = ended
         if len(self.ended) > self._ended_holds_max:
-            del self.ended[next(iter(self.ended))]
+            self.ended.popitem(last=False)
 
     def _remember(self, transfer: Transfer) -> None:
         assert transfer.id not in self.transfers, f"transfer {transfer.id} happened"

@@ -15,6 +15,7 @@ from filature.errors import (
     InvalidRequest,
     ModelNotFound,
     PermissionDenied,
+    Unavailable,
 )
 from filature.ledger.outcomes import Outcome as LedgerOutcome
 from filature.proxy.callers import Caller
@@ -84,7 +85,7 @@ class Admission:
         return self._failures.check(caller.account)
 
     def offer(self, caller: Caller, request: ParsedRequest) -> Offer:
-        """Raises ModelNotFound or PermissionDenied."""
+        """Raises ModelNotFound, Unavailable where the model is sold and nobody serves it now, or PermissionDenied."""
         prices, key = self._prices, caller.key
         model = prices.aliases.get(request.model, request.model)
         allowed = None if key is None else key.limits.models
@@ -171,7 +172,8 @@ class Admission:
                     param="max_coefficient",
                     code="max_coefficient_too_low",
                 )
-            raise self._engines.nobody(model)
+            # it is sold: somebody may serve it soon
+            raise Unavailable(f"Nobody serves the model {model!r} now.")
         return Offer(price, engines, tariffs, context_length(engines, model))
 
     def admit(

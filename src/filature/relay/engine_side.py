@@ -166,6 +166,7 @@ class EngineSide(ClientSide):
     # from the engine (Caller)
 
     def on_connected(self, connection: UpstreamConnection) -> None:
+        self._record.sent_again = self._upstream is not None
         self._upstream = connection
         self._record.queue_s = self._plane.timer() - self._started_at
         if self._connection.writing_paused:

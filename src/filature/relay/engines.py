@@ -266,9 +266,7 @@ class EngineDirectory:
         self.engines = list(engines)
 
     def nobody(self, model: str) -> FilatureError:
-        """Why no engine can be had for ``model``."""
-        if any(model in engine.models for engine in self.engines):
-            return Unavailable(f"Every engine that serves {model!r} failed on this request.")
+        """Why no engine can be had for ``model``, which none serves."""
         if not any(engine.models or engine.reachable for engine in self.engines):
             if all(engine.is_remote for engine in self.engines):
                 return Unavailable("No worker takes requests now.")

@@ -6,6 +6,7 @@ drawn at random and the better one is taken, so that a choice among thousands co
 a handful are all looked at.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -30,7 +31,8 @@ class Router:
     def __init__(self, clock: CoarseClock, draw: Callable[[], float]) -> None:
         self._clock = clock
         self._draw = draw
-        self._places: dict[int, Engine] = {}  # the latest used last
+        # ordered: a dict's first key is found by passing over all that were deleted before it
+        self._places: OrderedDict[int, Engine] = OrderedDict()  # the latest used last
 
     def pick(self, wanted: Wanted, tried: list[Engine]) -> Engine | None:
         """An engine that was not tried, one that failed of late only when there is no other; None: all are full.
@@ -54,7 +56,7 @@ class Router:
             places = self._places
             places.pop(prefix, None)
             if len(places) >= PLACES_MAX:
-                del places[next(iter(places))]
+                places.popitem(last=False)
             places[prefix] = best
         return best
 

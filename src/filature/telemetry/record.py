@@ -71,6 +71,9 @@ class UsageRecord:
     line: bytes = field(default=b"", init=False, repr=False, compare=False)
     """Its log line, between ``write_down`` and ``take_line``: the store and the log have the same."""
 
+    sent_again: bool = field(default=False, init=False, repr=False, compare=False)
+    """Whether the engine may have answered it twice: the connection that it was sent on first was taken for dead."""
+
     # spelt out, for the __init__ that a dataclass makes is not compiled
     def __init__(  # noqa: PLR0913, PLR0917 - a record has many fields
         self,
@@ -140,6 +143,7 @@ class UsageRecord:
         self.worker_started_at = worker_started_at
         self.worker_ended_at = worker_ended_at
         self.line = b""
+        self.sent_again = False
 
     def as_dict(self) -> dict[str, Any]:
         """The public form, for ``orjson.dumps``.

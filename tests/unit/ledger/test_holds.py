@@ -1,5 +1,7 @@
 """Holds and charges: each outcome, and who has what after it."""
 
+from collections import OrderedDict
+
 import pytest
 from tests.unit.ledger.books import ADA, GPU, a_ledger, hold, late, post, void, what_they_have
 
@@ -231,6 +233,8 @@ def test_ended_holds_are_remembered_up_to_a_bound() -> None:
     for name in "abc":
         assert outcomes(ledger, hold(name, 1), void(name)) == ["done", "done"]
     assert outcomes(ledger, void("a"), void("b"), void("c")) == ["unknown_hold", "exists", "exists"]
+    # a plain dict would pass over all those forgotten before, each time
+    assert isinstance(ledger.state.ended, OrderedDict)
 
 
 def test_a_post_past_the_time_counts_unless_the_hold_was_expired() -> None:

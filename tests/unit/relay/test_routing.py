@@ -1,6 +1,7 @@
 """Which engine a request goes to, by price, load and the beginning of its prompt."""
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -290,6 +291,13 @@ def test_only_the_latest_beginnings_are_remembered(clock: CoarseClock) -> None:
 
 
 # what a choice costs
+
+
+def test_forgetting_the_oldest_beginning_costs_the_same_however_many_there_are(
+    clock: CoarseClock,
+) -> None:
+    """A plain dict would pass over all those forgotten before: twenty times a choice's cost, once it is full."""
+    assert isinstance(router_at(clock)._places, OrderedDict)
 
 
 @MANY

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
@@ -98,7 +99,7 @@ class Auditor:
         if not _contradicts(record, report) or record.engine != worker:
             return
         watch = self.watch(worker)
-        if watch.is_marked:
+        if watch.is_marked or record.sent_again:  # it reports both answers, and one of them passed
             return
         if record.started_at * 1000 <= watch.forgiven_ms:
             return  # what was not believed then is in the record
@@ -236,7 +237,8 @@ class WorkerWatch:
         self.forgiven_ms = 0
         self._samples: WeakSet[Sample] = WeakSet()  # those that nobody let go of
         self._models: dict[str, Standing] = {}
-        self._prefixes: dict[int, float] = {}  # when each was sent last, the latest last
+        # when each was sent last, the latest last
+        self._prefixes: OrderedDict[int, float] = OrderedDict()
 
     @property
     def is_marked(self) -> bool:
@@ -327,7 +329,7 @@ class WorkerWatch:
         now, prefixes = self._auditor.clock.now, self._prefixes
         sent_at = prefixes.pop(prefix, None)
         if len(prefixes) >= PREFIXES_MAX:
-            del prefixes[next(iter(prefixes))]
+            prefixes.popitem(last=False)
         prefixes[prefix] = now
         return sent_at is not None and now - sent_at <= REPEATED_S
 

@@ -369,6 +369,15 @@ async def test_reports_are_compared(
     assert kinds(bench.store, "ida") == ([(MODEL, "report")] if marks else [])
 
 
+async def test_reports_of_what_was_sent_again_contradict_nothing(bench: Bench) -> None:
+    """The worker has answered it twice, each time as its engine pleased, and reports both."""
+    again = record()
+    again.sent_again = True
+    for _ in range(CONTRADICTIONS_MAX):
+        bench.auditor.compare("ida", MODEL, again, report(completion=1))
+    assert not bench.auditor.watch("ida").is_marked
+
+
 async def test_reports_of_what_was_not_believed_contradict_nothing(bench: Bench) -> None:
     """They come when the worker is forgiven already."""
     await bench.answered("ida", 80, JUDGED_MIN)
