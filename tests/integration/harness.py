@@ -372,6 +372,12 @@ class Chain:
         self._clients.append(client)
         return client
 
+    async def looked(self) -> None:
+        """Until the engines whose models are named by hand were looked at, whatever came of it."""
+        async with asyncio.timeout(WAIT_S):
+            while not all(engine.models for engine in self.proxy.engines.engines):
+                await asyncio.sleep(0.001)
+
     async def ask(self, request: bytes) -> Answer:
         """One request on a connection of its own."""
         client = await self.connect()

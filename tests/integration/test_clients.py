@@ -284,6 +284,8 @@ async def test_a_client_that_leaves_more_behind_than_is_read(
 
 async def test_a_client_that_leaves_while_the_engine_is_being_connected() -> None:
     async with chain(urls=("http://192.0.2.1:9=m",), wait=False, connect_s=5) as c:
+        (engine,) = c.proxy.engines.engines
+        engine.models.update(engine.named)  # as when it was looked at in vain
         client = await c.connect()
         client.send(post(STREAM))
         while not c.running and not len(c.proxy.usage):

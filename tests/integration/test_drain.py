@@ -180,7 +180,9 @@ async def signalled(puppet: Puppet, data_dir: Path) -> None:
         running: asyncio.Future[Proxy] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(serve(settings, running.set_result))
         proxy = await running
-        client, call = await streaming(Chain(proxy), puppet)
+        running_chain = Chain(proxy)
+        await running_chain.looked()
+        client, call = await streaming(running_chain, puppet)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.05)
         assert not serving.done()

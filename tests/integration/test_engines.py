@@ -474,6 +474,7 @@ async def test_an_engine_whose_certificate_nobody_vouches_for() -> None:
     engine = RawEngine(says(HI), suffix="=m")
     await engine.start(tls=server)
     async with chain(engine, wait=False) as c:
+        await c.looked()
         answer = await c.ask(post(CHAT))
         assert answer.status == 502
         assert "certificate" in answer.json["error"]["message"].lower()

@@ -57,3 +57,24 @@ async def test_what_an_engine_tells_of_a_model_named_by_hand(upstream: str) -> N
     sent = engine.requests[0].json
     assert sent["model"] == upstream
     assert "max_tokens" not in sent, "an engine refuses more than its context"
+
+
+async def test_a_model_named_by_hand_is_offered_once_its_engine_was_looked_at() -> None:
+    """Not before its context is known: an engine refuses more tokens than that, though the client named none."""
+    may_tell = asyncio.Event()
+
+    class Late(RawEngine):
+        async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await may_tell.wait()
+            await super()._serve(reader, writer)
+
+    engine = Late(says(HI), suffix="=nick:m")
+    engine.context_length = 2048
+    asked = post({**CHAT, "model": "nick"})
+    async with chain(engine, wait=False) as c:
+        early = await c.ask(asked)
+        assert (early.status, early.headers["retry-after"]) == (503, "1")
+        may_tell.set()
+        await c.looked()
+        assert (await c.ask(asked)).status == 200
+    assert ["max_tokens" in each.json for each in engine.requests] == [False]

@@ -115,6 +115,7 @@ async def test_when_a_full_engine_is_to_be_asked_again_is_passed_on(
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".localhost"])
 async def test_an_engine_whose_name_cannot_be_looked_up(host: str) -> None:
     async with chain(urls=(f"http://{host}:80=m",), wait=False) as c:
+        await c.looked()
         answer = await c.ask(post(CHAT))
         assert answer.status == 502
         assert "is no host name" in answer.json["error"]["message"]

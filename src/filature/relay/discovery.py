@@ -57,6 +57,7 @@ async def watch(engine: Engine) -> None:
             engine.reachable, said = True, ""
         except _Unusable as reason:
             engine.reachable = False
+            engine.models.update(engine.named)
             if str(reason) != said:
                 said = str(reason)
                 log.warning("engine %s: %s; it is asked again and again", engine.name, said)
@@ -106,7 +107,7 @@ async def _look(engine: Engine) -> None:
     except FetchError as error:
         raise _Unusable(error.with_ca("--engine-ca")) from None
     told = _told_models(body) if status == 200 else None
-    if not engine.address.named_models:
+    if not engine.named:
         if told is None:
             if not engine.models:
                 raise _Unusable(_names_none(engine, status))
@@ -117,10 +118,11 @@ async def _look(engine: Engine) -> None:
             engine.reachable = True  # one that is back is ready while it is probed
     else:
         if told is not None:
-            _describe(engine.models, told)
+            _describe(engine.named, told)
             if not engine.reachable:
                 _tell_unlisted(engine, told)
-        new = {} if engine.reachable else dict(engine.models)
+        new = {} if engine.reachable else engine.named
+        engine.models.update(engine.named)
     if new:
         abilities = await _probe_some(engine, new)
         for model in new.values():
@@ -167,7 +169,7 @@ def _describe(named: dict[str, ServedModel], told: dict[str, ServedModel]) -> No
 def _tell_unlisted(engine: Engine, told: dict[str, ServedModel]) -> None:
     """Log the models named by hand that an engine may not know: a colon may have been meant as a part of the name."""
     listed = ", ".join(map(repr, islice(told, NAMES_SAID_MAX)))
-    for alias, model in engine.models.items():
+    for alias, model in engine.named.items():
         if told and model.upstream_name not in told:
             said = (
                 "engine %s: %s is named by hand as %r, which the engine does not list; it lists %s"

@@ -166,9 +166,11 @@ class Engine:
         self.set_aside_until = 0.0
         self.reachable = False
         self.counting = asyncio.Semaphore(COUNTING_MAX)
-        self.models: dict[str, ServedModel] = {
+        self.models: dict[str, ServedModel] = {}
+        self.named: dict[str, ServedModel] = {
             alias: ServedModel(upstream) for alias, upstream in address.named_models.items()
         }
+        """Those named by hand: among the others once it was asked how long their context is."""
         origin = Origin(address.host, address.port, tls if address.tls else None)
         self.pool = DialingPool(origin, clock, limits) if pool is None else pool
         host = f"[{address.host}]" if ":" in address.host else address.host
