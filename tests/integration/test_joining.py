@@ -123,6 +123,18 @@ async def test_a_model_that_is_sold_is_only_not_there_now_when_its_workers_are_a
             assert ("retry-after" in answer.headers) is (status == 503)
 
 
+async def test_after_a_start_no_model_is_unknown_before_the_workers_came_back() -> None:
+    other = post({**CHAT, "model": "other"})
+    async with network(RawEngine(says(HI))) as net:
+        await net.token("late")
+        early = await net.chain.ask(other)
+        assert (early.status, early.headers["retry-after"]) == (503, "1")
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        net.chain.proxy.workers._gathers_until = 0.0
+        late = await net.chain.ask(other)
+        assert late.status == 404, "it has been away for longer than a lease"
+
+
 async def test_a_proxy_that_was_away_is_joined_again() -> None:
     async with network(RawEngine(says(HI))) as net:
         workers = net.chain.proxy.workers

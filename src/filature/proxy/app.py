@@ -195,6 +195,7 @@ class Proxy:
             wall_ms,
             self._admission.sells,
         )
+        self.engines.more_may_come = lambda: self.workers.are_expected(store.worker_tokens.list())
         auditor = Auditor(
             store.marks,
             store.disabled_workers,

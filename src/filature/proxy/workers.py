@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from filature.admin.marks import ClaimFigures
@@ -105,6 +105,7 @@ class Workers:
         self._drained: dict[str, str] = {}  # by name, the process that was
         self._attached = 0  # connections since the last tick, at which the metrics counted all
         self._said_full = False
+        self._gathers_until = clock.now + LEASE_S
         self.tunnels_max = tunnels_allowed(limits.connections_max)
         self.statement: Callable[[str], str | None] = _no_statement
         """A worker's latest earnings statement."""
@@ -151,6 +152,12 @@ class Workers:
         return {
             each.name: each.models.keys() for each in self._engines.engines if not each.is_remote
         }
+
+    def are_expected(self, tokens: Iterable[WorkerToken]) -> bool:
+        """Whether workers of these tokens may be on their way: those of an earlier process come back within a lease."""
+        if self._clock.now >= self._gathers_until:
+            return False
+        return any(each.revoked_ms is None and each.worker not in self._workers for each in tokens)
 
     def get(self, name: str) -> Worker | None:
         return self._workers.get(name)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -266,6 +266,8 @@ class EngineDirectory:
 
     def __init__(self, engines: Iterable[Engine]) -> None:
         self.engines = list(engines)
+        self.more_may_come: Callable[[], bool] = _no_more
+        """Whether workers that are not here may serve what nobody does."""
 
     def nobody(self, model: str) -> FilatureError:
         """Why no engine can be had for ``model``, which none serves."""
@@ -273,6 +275,8 @@ class EngineDirectory:
             if all(engine.is_remote for engine in self.engines):
                 return Unavailable("No worker takes requests now.")
             return Unavailable("No engine has answered yet; its models are not known.")
+        if self.more_may_come():
+            return Unavailable(f"Nobody serves the model {model!r} yet: workers are still joining.")
         names = ", ".join(sorted(self.models())) or "none"
         return ModelNotFound(
             f"The model {model!r} does not exist here. Available: {names}.", param="model"
@@ -294,3 +298,8 @@ class EngineDirectory:
     def close(self) -> None:
         for engine in self.engines:
             engine.pool.close()
+
+
+def _no_more() -> bool:
+    """Of engines that are all named at the start."""
+    return False
