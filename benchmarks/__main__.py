@@ -50,6 +50,11 @@ def _arguments() -> argparse.Namespace:
         "--pump", action="store_true", help="also a bare byte pump on uvloop: Python's floor"
     )
     parser.add_argument(
+        "--sketch",
+        action="store_true",
+        help="also a relay of a hundred lines that meters and prices, and does nothing else",
+    )
+    parser.add_argument(
         "--others", action="store_true", help="also the gateways that can be installed from PyPI"
     )
     parser.add_argument(
@@ -96,6 +101,8 @@ def _measured_names(options: argparse.Namespace) -> list[str]:
         names.append("filature")
     if options.pump:
         names.append("pump")
+    if options.sketch:
+        names.append("sketch")
     if options.others:
         from benchmarks import others  # noqa: PLC0415 - only who asks for them installs them
 

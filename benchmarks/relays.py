@@ -1,4 +1,4 @@
-"""The things measured: nginx, Filature and the bare byte pump, each between a generator and an engine."""
+"""The things measured: nginx, Filature, a bare byte pump and a sketch, each between a generator and an engine."""
 
 import contextlib
 import json
@@ -200,12 +200,21 @@ def _program() -> Path:
     return Path(named or Path(sys.executable).with_name("filature"))
 
 
-@contextlib.contextmanager
-def pump(engine_port: int, core: int | None) -> Iterator[Relay]:
+def pump(engine_port: int, core: int | None) -> AbstractContextManager[Relay]:
     """The bare byte pump of ``benchmarks/pump.py``."""
-    command = [sys.executable, "-m", "benchmarks.pump", "--engine-port", str(engine_port)]
+    return _small("pump", engine_port, core)
+
+
+def sketch(engine_port: int, core: int | None) -> AbstractContextManager[Relay]:
+    """The relay of a hundred lines of ``benchmarks/sketch.py``."""
+    return _small("sketch", engine_port, core)
+
+
+@contextlib.contextmanager
+def _small(name: str, engine_port: int, core: int | None) -> Iterator[Relay]:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--engine-port", str(engine_port)]
     with running(command, core=core) as child:
-        yield Relay("pump", announced_port(child), (child.pid,))
+        yield Relay(name, announced_port(child), (child.pid,))
 
 
 RELAYS: dict[str, Start] = {
@@ -215,4 +224,5 @@ RELAYS: dict[str, Start] = {
     "hop": hop,
     "hop-tls": hop_tls,
     "pump": pump,
+    "sketch": sketch,
 }
