@@ -194,7 +194,10 @@ def learn(
 
 def _running(record: bytes) -> RunningRecord | None:
     """How a record goes on that has its completion's tokens, and perhaps the total, once."""
-    told = _loads(record)
+    try:
+        told = _loads(record)
+    except orjson.JSONDecodeError:  # it stands in several lines, each with a name before it
+        return None
     completion = _number(record, b'"completion_tokens":', told.get("completion_tokens"))
     if completion is None:
         return None

@@ -86,3 +86,18 @@ def test_a_record_that_changes_its_prompt_while_it_grows() -> None:
     for number, prompt in enumerate((10, 10, 12, 10, 11), 1):
         answer.feed(event(number, {"prompt_tokens": prompt}))
     assert answer.usage == Usage(12, 0, 5)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("before", ['"usage":', '"completion_tokens":', "}}"])
+def test_a_record_that_stands_in_several_lines(before: str, end: str) -> None:
+    """Then each has a name before it, and the record's own bytes are no JSON."""
+    answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
+    for number in range(1, EVENTS + 1):
+        block = event(number, {}).decode()
+        payload = json.loads(block.removeprefix("data: "))
+        out = answer.feed(block.replace(before, f"{before}{end}data:").encode())
+        del payload["usage"]
+        texts = [line.removeprefix(b"data:") for line in out.splitlines()]
+        assert json.loads(b"\n".join(texts)) == payload
+    assert answer.usage == Usage(10, 0, EVENTS, 0)
