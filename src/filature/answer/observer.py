@@ -278,7 +278,7 @@ class AnswerObserver:
                         if not self.meter.one_choice:
                             self.meter.add_choice_content(only, text_bytes(found))
                     self._seen.add(min(only, _CHOICE_MAX))
-                    if choice.get("finish_reason") is not None:
+                    if choice.get("finish_reason"):  # older SGLang and Ollama write "" for none
                         finish = True
                         self._finished.add(min(only, _CHOICE_MAX))
         self._count(leaves)
@@ -347,9 +347,7 @@ class AnswerObserver:
         else:
             self._add(usage, None, with_content=bool(leaves))
         delta = payload.get("delta")
-        finish = (
-            kind == "message_delta" and type(delta) is dict and delta.get("stop_reason") is not None
-        )
+        finish = kind == "message_delta" and type(delta) is dict and bool(delta.get("stop_reason"))
         self._stopped = self._stopped or finish
         return Sighting(
             content=bool(leaves),

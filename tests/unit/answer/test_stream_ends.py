@@ -119,6 +119,7 @@ class TestEnds:
             (chunk("a", finish="stop"), True, COMPLETED),
             (chunk("a", finish="stop"), False, Verdict(False, Failure.CUT)),
             (chunk("a"), True, Verdict(False, Failure.UNFINISHED)),
+            (chunk("a", finish=""), True, Verdict(False, Failure.UNFINISHED)),
             (
                 chunk("a") + chunk("b", index=1, finish="stop"),
                 True,
@@ -140,6 +141,12 @@ class TestEnds:
         answer.feed(stream)
         answer.finish(clean)
         assert answer.verdict(clean) == verdict
+
+    def test_an_empty_finish_reason_holds_nothing_back(self) -> None:
+        answer = postprocessor()
+        for text in "abc":
+            data = chunk(text, finish="")
+            assert answer.feed(data) is data
 
     def test_progress_is_data_and_not_comments(self) -> None:
         answer = postprocessor()
