@@ -237,6 +237,9 @@ class AnswerObserver:
             return None, False
         if type(payload) is not dict or self._dialect is _COUNT_TOKENS:
             return None, False
+        key = _ANSWER_KEYS.get(self._dialect, "")
+        if payload.get(key, key) is None:  # how MiniMax refuses, with a 200 and a code of its own
+            return None, False
         self.payload_bytes += size_bytes
         usage = payload.get("usage")
         usage = usage if type(usage) is dict else None
@@ -251,9 +254,7 @@ class AnswerObserver:
         if record is not None:
             choice = _index(choices[0], 0) if size == 1 and type(choices) is list else None
             self.meter.add_record(record, choice, with_content=True)
-        final = usage is not None or (
-            size_bytes > PARSED_BYTES_MAX or _ANSWER_KEYS.get(self._dialect) in payload
-        )
+        final = usage is not None or (size_bytes > PARSED_BYTES_MAX or key in payload)
         return usage, final
 
     # One dialect each ------------------------------------------------------------------------
