@@ -35,6 +35,11 @@ class TestErrorFrames:
             ({"error": "a string"}, "a string"),
             ({"object": "error", "message": "old"}, {"object": "error", "message": "old"}),
             (HEAD | {"choices": [], "error": {"code": 502}}, {"code": 502}),
+            (HEAD | {"choices": [{"delta": {}, "error": {"code": 502}}]}, {"code": 502}),
+            (
+                HEAD | {"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]},
+                "The engine ended its answer with an error.",
+            ),
         ],
     )
     def test_is_taken_with_all_that_follows(self, frame: object, error: object) -> None:
