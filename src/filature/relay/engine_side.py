@@ -13,7 +13,7 @@ from filature.relay.client_side import ClientSide
 from filature.relay.deadlines import ANSWERING, ASKING, ENDING
 from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.engines import Engine
-from filature.relay.http1 import RequestHead, ResponseHead
+from filature.relay.http1 import COMPRESSION, RequestHead, ResponseHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.reply import UNSENT
@@ -185,7 +185,7 @@ class EngineSide(ClientSide):
             self._retry_after_s = head.retry_after_s
             self._collected.clear()
             self._collected_bytes = 0
-        elif head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        elif COMPRESSION.search(head.headers.get(b"content-encoding", b"")):
             self._engine_failed(EngineFailed("The engine compressed its answer unasked."))
         else:
             self._content_type = head.content_type
