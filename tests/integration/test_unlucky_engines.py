@@ -64,6 +64,27 @@ async def test_an_engine_whose_first_model_does_not_chat() -> None:
         assert (await c.ask(post(CHAT | {"model": "chats"}))).status == 200
 
 
+@pytest.mark.parametrize("by_tunnel", [False, True])
+@pytest.mark.parametrize("refuses_both", [False, True])
+async def test_an_engine_that_heeds_max_tokens_only(refuses_both: bool, by_tunnel: bool) -> None:
+    """It is told by both names, unless it refuses them at once."""
+    raw = RawEngine(says(HI))
+    raw.refuses_both, raw.continuous = refuses_both, True
+    asked = CHAT | {"max_completion_tokens": 5}
+    async with AsyncExitStack() as stack:
+        if by_tunnel:
+            c = (await stack.enter_async_context(network(raw))).chain
+        else:
+            c = await stack.enter_async_context(chain(raw))
+        assert (await c.ask(post(asked))).status == 200
+    assert raw.probes[-1].json["stream_options"]["continuous_usage_stats"]
+    sent = raw.requests[-1].json
+    assert (sent["max_completion_tokens"], sent.get("max_tokens")) == (
+        5,
+        None if refuses_both else 5,
+    )
+
+
 async def test_an_adapter_has_the_context_of_its_model() -> None:
     raw = RawEngine(says(HI), models=("adapter", "base"))
     raw.context_length, raw.parents = 4096, {"adapter": "base"}

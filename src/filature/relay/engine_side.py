@@ -131,6 +131,7 @@ class EngineSide(ClientSide):
             include_usage=model.abilities.include_usage,
             continuous_usage=model.abilities.continuous_usage,
             max_tokens=grant.limit,
+            both_limits=model.abilities.both_limits,
             for_network=engine.is_remote,
         )
         self._engine, self._model = engine, model

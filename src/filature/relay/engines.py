@@ -103,6 +103,9 @@ class Abilities:
 
     include_usage: bool = True
     continuous_usage: bool = False
+    both_limits: bool = False
+    """It takes ``max_tokens`` beside ``max_completion_tokens``: OpenAI refuses both at once, and Ollama heeds only the
+    first. Of a worker it is not known; it asks its own engine."""
     misunderstood: dict[str, int] = field(default_factory=dict)
     """Ways of counting a prompt, and how often the engine did not understand: see ``tokenize``."""
 
