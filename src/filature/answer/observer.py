@@ -261,7 +261,7 @@ class AnswerObserver:
 
     def _chunk(self, payload: dict[str, object]) -> Sighting:
         """A chunk of a chat or completions stream."""
-        if not self.envelope and "id" in payload:
+        if not self.envelope.get("id") and "id" in payload:  # Azure's first chunk has an empty one
             self.envelope = {key: payload[key] for key in _ENVELOPE if key in payload}
         choices = payload.get("choices")
         leaves: Leaves = []
