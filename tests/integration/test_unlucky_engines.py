@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
-from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
+from tests.integration.harness import WAIT_S, EngineRequest, Puppet, RawEngine, chain, says
 from tests.integration.messages import CHAT, completion, json_answer, post
 from tests.integration.network import network
 
@@ -14,6 +14,7 @@ from filature.relay import discovery
 from filature.relay.fetch import FetchError
 from filature.relay.http1 import ResponseHead
 from filature.relay.upstream import UpstreamConnection
+from filature.wire.dialect import Dialect
 
 HI = json_answer(completion("hi"))
 FULL = b"HTTP/1.1 503 Full\r\nx-filature-busy: 1\r\ncontent-length: 0\r\n\r\n"
@@ -242,3 +243,43 @@ async def test_nothing_follows_where_no_health_is_told(status: str) -> None:
         assert (await c.ask(post(CHAT))).status == 200
     (asked,) = raw.health_requests
     assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
+@pytest.mark.parametrize("by_tunnel", [False, True])
+async def test_an_engine_that_lacks_an_api_has_not_failed(by_tunnel: bool, status: str) -> None:
+    """It is asked for others as before, and nobody is slowed for having asked."""
+
+    async def answers(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        chats = request.path == "/v1/chat/completions"
+        writer.write(HI if chats else json_answer({"detail": "Not Found"}, status))
+
+    counts = {"model": "m", "messages": CHAT["messages"]}
+    async with AsyncExitStack() as stack:
+        if by_tunnel:
+            c = (await stack.enter_async_context(network(answers))).chain
+        else:
+            c = await stack.enter_async_context(chain(answers))
+        for _ in range(70):  # more than an account's free failures
+            answer = await c.ask(post(counts, "/v1/messages/count_tokens"))
+            assert (answer.status, answer.json["type"]) == (502, "error")
+        assert status[:3] in answer.json["error"]["message"]
+        assert "x-filature-unsupported" not in answer.headers
+        (engine,) = c.proxy.engines.engines
+        assert engine.failures == 0
+        assert engine.lacks.keys() == {Dialect.COUNT_TOKENS}
+        assert (await c.ask(post(CHAT))).status == 200
+        assert (await c.usage(answer.request_id))["outcome"] == "refused_by_engine"
+
+
+async def test_who_has_an_api_is_asked_for_it() -> None:
+    def engine(reply: bytes) -> RawEngine:
+        return RawEngine(says(reply))
+
+    lacking = engine(json_answer({"detail": "Not Found"}, "404 Not Found"))
+    having = engine(json_answer({"input_tokens": 3}))
+    counts = post({"model": "m", "messages": CHAT["messages"]}, "/v1/messages/count_tokens")
+    async with chain(lacking, having) as c:
+        for _ in range(20):
+            assert (await c.ask(counts)).json == {"input_tokens": 3}
+    assert len(lacking.requests) <= 1
