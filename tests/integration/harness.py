@@ -73,6 +73,7 @@ class RawEngine:
         self.suffix = suffix
         self.continuous = False
         self.context_length: int | None = None
+        self.context_name = "max_model_len"
         self.parents: dict[str, str] = {}
         self.silent_models: tuple[str, ...] = ()  # those that do not chat
         self.refuses_both = False  # limits of tokens at once, as OpenAI does
@@ -140,7 +141,7 @@ class RawEngine:
     def _entry(self, name: str) -> dict[str, Any]:
         told: dict[str, Any] = {"parent": self.parents.get(name)}
         if self.context_length is not None and name not in self.parents:
-            told["max_model_len"] = self.context_length
+            told[self.context_name] = self.context_length
         return {"id": name, **told}
 
     @staticmethod

@@ -93,6 +93,17 @@ async def test_an_adapter_has_the_context_of_its_model() -> None:
         assert c.proxy.engines.engines[0].models["adapter"].context_length == 4096
 
 
+@pytest.mark.parametrize("name", ["context_length", "max_context_length", "context_window"])
+async def test_no_number_is_named_that_may_not_fit_into_the_context(name: str) -> None:
+    """By whichever name the engine tells its context: it would refuse the request."""
+    raw = RawEngine(says(HI))
+    raw.context_length, raw.context_name = 32_768, name
+    async with chain(raw) as c:
+        asked = {"model": "m", "messages": [{"role": "user", "content": "x" * 20_000}]}
+        assert (await c.ask(post(asked))).status == 200
+    assert raw.requests[0].json == asked
+
+
 @pytest.mark.parametrize("told", [True, False, -1, "8192", 8192.0])
 async def test_a_context_that_is_no_number_of_tokens(told: Any) -> None:
     raw = RawEngine(says(HI))

@@ -25,6 +25,8 @@ MODELS_MAX: Final = 1000
 """Of one engine; what it names beyond is left out."""
 CONTEXT_MAX: Final = 2**31
 """Tokens: what says more of its context says nothing."""
+_CONTEXT_NAMES: Final = ("max_model_len", "context_length", "max_context_length", "context_window")
+"""In an entry of ``/v1/models``: vLLM's and SGLang's, OpenRouter's, Mistral's, Groq's."""
 CREATED_MAX: Final = 2**53
 NAMES_SAID_MAX: Final = 8
 """In one line of the log."""
@@ -208,7 +210,7 @@ def _told_models(body: bytes) -> dict[str, ServedModel] | None:
 def _context_length(entry: dict[str, Any]) -> int | None:
     meta = entry.get("meta")
     nested = meta.get("n_ctx") if isinstance(meta, dict) else None
-    for value in (entry.get("max_model_len"), entry.get("context_length"), nested):
+    for value in (*map(entry.get, _CONTEXT_NAMES), nested):
         if type(value) is int and 0 < value <= CONTEXT_MAX:  # `true` is none
             return value
     return None
