@@ -191,6 +191,12 @@ class EngineFailed(EngineError):
     retry_after_s = 1
 
 
+class RouteMissing(EngineFailed):
+    """The engine has no such API. Nothing is broken by asking for it."""
+
+    code = "unsupported_by_engine"
+
+
 class EngineTimeout(EngineError):
     """One of our deadlines ran out on the engine."""
 

@@ -73,8 +73,10 @@ class RawEngine:
         self.suffix = suffix
         self.continuous = False
         self.context_length: int | None = None
+        self.context_name = "max_model_len"
         self.parents: dict[str, str] = {}
         self.silent_models: tuple[str, ...] = ()  # those that do not chat
+        self.refuses_both = False  # limits of tokens at once, as OpenAI does
         self.health = "200 OK"
         self.health_requests: list[EngineRequest] = []
         self.metrics = _NO_METRICS
@@ -116,7 +118,8 @@ class RawEngine:
                     await self.metrics(request, writer)
                 elif self._is_probe(request):
                     self.probes.append(request)
-                    if request.json["model"] in self.silent_models:
+                    both = "max_completion_tokens" in request.json
+                    if request.json["model"] in self.silent_models or (both and self.refuses_both):
                         writer.write(json_answer({"error": "no chat"}, "400 Bad Request"))
                     else:
                         writer.write(stream_answer(self._probe_events()))
@@ -138,7 +141,7 @@ class RawEngine:
     def _entry(self, name: str) -> dict[str, Any]:
         told: dict[str, Any] = {"parent": self.parents.get(name)}
         if self.context_length is not None and name not in self.parents:
-            told["max_model_len"] = self.context_length
+            told[self.context_name] = self.context_length
         return {"id": name, **told}
 
     @staticmethod

@@ -402,14 +402,19 @@ async def test_a_stream_s_silence_is_filled_and_a_slow_engine_is_no_failure(
         assert (await c.only_usage())["outcome"] == "completed"
 
 
-async def test_an_error_in_a_whole_answer_of_status_200() -> None:
-    async with chain(says(json_answer({"error": {"message": "dead", "code": 500}}))) as c:
+ERROR = {"error": {"message": "dead", "code": 500}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [ERROR, completion("half") | {"choices": [ERROR | {"message": {"content": "half"}}]}],
+)
+async def test_an_error_in_a_whole_answer_of_status_200(document: Any) -> None:
+    async with chain(says(json_answer(document))) as c:
         answer = await c.ask(post({"model": "m", "messages": [{"role": "user", "content": "x"}]}))
+        assert (await c.only_usage())["usage"]["total_cost"] == 0
     assert answer.status == 502
     assert answer.json["error"]["message"] == "dead"
-
-
-ERROR = {"error": {"message": "dead"}}
 
 
 @pytest.mark.parametrize(

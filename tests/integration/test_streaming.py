@@ -409,7 +409,10 @@ async def test_a_document_is_not_announced_by_comments() -> None:
     assert answer.json["choices"][0]["message"]["content"] == "hi"
 
 
-@pytest.mark.parametrize("more", [b"", b"Content-Encoding: Identity\r\n"])
+@pytest.mark.parametrize(
+    "more",
+    [b"", *(b"Content-Encoding:%b\r\n" % coding for coding in (b" Identity", b" none", b""))],
+)
 async def test_an_engine_that_tells_no_content_type(more: bytes) -> None:
     for ask, kind, said in (
         (CHAT, "application/json", json.dumps(completion("hi")).encode()),

@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
-from tests.integration.harness import WAIT_S, Puppet, RawEngine, chain, says
+from tests.integration.harness import WAIT_S, EngineRequest, Puppet, RawEngine, chain, says
 from tests.integration.messages import CHAT, completion, json_answer, post
 from tests.integration.network import network
 
@@ -14,6 +14,7 @@ from filature.relay import discovery
 from filature.relay.fetch import FetchError
 from filature.relay.http1 import ResponseHead
 from filature.relay.upstream import UpstreamConnection
+from filature.wire.dialect import Dialect
 
 HI = json_answer(completion("hi"))
 FULL = b"HTTP/1.1 503 Full\r\nx-filature-busy: 1\r\ncontent-length: 0\r\n\r\n"
@@ -64,11 +65,43 @@ async def test_an_engine_whose_first_model_does_not_chat() -> None:
         assert (await c.ask(post(CHAT | {"model": "chats"}))).status == 200
 
 
+@pytest.mark.parametrize("by_tunnel", [False, True])
+@pytest.mark.parametrize("refuses_both", [False, True])
+async def test_an_engine_that_heeds_max_tokens_only(refuses_both: bool, by_tunnel: bool) -> None:
+    """It is told by both names, unless it refuses them at once."""
+    raw = RawEngine(says(HI))
+    raw.refuses_both, raw.continuous = refuses_both, True
+    asked = CHAT | {"max_completion_tokens": 5}
+    async with AsyncExitStack() as stack:
+        if by_tunnel:
+            c = (await stack.enter_async_context(network(raw))).chain
+        else:
+            c = await stack.enter_async_context(chain(raw))
+        assert (await c.ask(post(asked))).status == 200
+    assert raw.probes[-1].json["stream_options"]["continuous_usage_stats"]
+    sent = raw.requests[-1].json
+    assert (sent["max_completion_tokens"], sent.get("max_tokens")) == (
+        5,
+        None if refuses_both else 5,
+    )
+
+
 async def test_an_adapter_has_the_context_of_its_model() -> None:
     raw = RawEngine(says(HI), models=("adapter", "base"))
     raw.context_length, raw.parents = 4096, {"adapter": "base"}
     async with chain(raw) as c:
         assert c.proxy.engines.engines[0].models["adapter"].context_length == 4096
+
+
+@pytest.mark.parametrize("name", ["context_length", "max_context_length", "context_window"])
+async def test_no_number_is_named_that_may_not_fit_into_the_context(name: str) -> None:
+    """By whichever name the engine tells its context: it would refuse the request."""
+    raw = RawEngine(says(HI))
+    raw.context_length, raw.context_name = 32_768, name
+    async with chain(raw) as c:
+        asked = {"model": "m", "messages": [{"role": "user", "content": "x" * 20_000}]}
+        assert (await c.ask(post(asked))).status == 200
+    assert raw.requests[0].json == asked
 
 
 @pytest.mark.parametrize("told", [True, False, -1, "8192", 8192.0])
@@ -221,3 +254,43 @@ async def test_nothing_follows_where_no_health_is_told(status: str) -> None:
         assert (await c.ask(post(CHAT))).status == 200
     (asked,) = raw.health_requests
     assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
+@pytest.mark.parametrize("by_tunnel", [False, True])
+async def test_an_engine_that_lacks_an_api_has_not_failed(by_tunnel: bool, status: str) -> None:
+    """It is asked for others as before, and nobody is slowed for having asked."""
+
+    async def answers(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        chats = request.path == "/v1/chat/completions"
+        writer.write(HI if chats else json_answer({"detail": "Not Found"}, status))
+
+    counts = {"model": "m", "messages": CHAT["messages"]}
+    async with AsyncExitStack() as stack:
+        if by_tunnel:
+            c = (await stack.enter_async_context(network(answers))).chain
+        else:
+            c = await stack.enter_async_context(chain(answers))
+        for _ in range(70):  # more than an account's free failures
+            answer = await c.ask(post(counts, "/v1/messages/count_tokens"))
+            assert (answer.status, answer.json["type"]) == (502, "error")
+        assert status[:3] in answer.json["error"]["message"]
+        assert "x-filature-unsupported" not in answer.headers
+        (engine,) = c.proxy.engines.engines
+        assert engine.failures == 0
+        assert engine.lacks.keys() == {Dialect.COUNT_TOKENS}
+        assert (await c.ask(post(CHAT))).status == 200
+        assert (await c.usage(answer.request_id))["outcome"] == "refused_by_engine"
+
+
+async def test_who_has_an_api_is_asked_for_it() -> None:
+    def engine(reply: bytes) -> RawEngine:
+        return RawEngine(says(reply))
+
+    lacking = engine(json_answer({"detail": "Not Found"}, "404 Not Found"))
+    having = engine(json_answer({"input_tokens": 3}))
+    counts = post({"model": "m", "messages": CHAT["messages"]}, "/v1/messages/count_tokens")
+    async with chain(lacking, having) as c:
+        for _ in range(20):
+            assert (await c.ask(counts)).json == {"input_tokens": 3}
+    assert len(lacking.requests) <= 1

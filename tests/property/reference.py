@@ -120,7 +120,7 @@ def expected(payloads: list[Any], *, wants_chunk: bool, wants_every: bool) -> li
             finish_may_grow = False
             continue
         finish_may_grow = has_choices and any(
-            isinstance(choice, dict) and choice.get("finish_reason") is not None
+            isinstance(choice, dict) and choice.get("finish_reason")
             for choice in payload["choices"]
         )
     return shown

@@ -68,7 +68,7 @@ CHOICES = st.lists(
         optional={
             "delta": DELTAS,
             "text": TEXTS,
-            "finish_reason": st.sampled_from([None, None, None, "stop", "length"]),
+            "finish_reason": st.sampled_from([None, None, "", "stop", "length"]),
         },
     ),
     max_size=2,

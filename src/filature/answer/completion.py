@@ -43,7 +43,8 @@ def error_in(name: bytes, payload: object) -> object:
 
     Known forms: an ``error`` member, an object or a string, in any dialect; an event named
     ``error``, whatever it carries; a payload of type ``error``; ``response.failed``, or a response
-    whose status says so; vLLM's older ``{"object": "error", …}``.
+    whose status says so; vLLM's older ``{"object": "error", …}``; a choice that has an ``error``
+    (OpenRouter), or finished with ``error`` (Mistral).
     """
     if type(payload) is not dict:
         return (payload or "error") if name == b"error" else None
@@ -59,6 +60,16 @@ def error_in(name: bytes, payload: object) -> object:
         return payload
     if payload.get("object") == "response" and payload.get("status") == "failed":
         return payload
+    choices = payload.get("choices")
+    return _error_in_choices(choices) if type(choices) is list else None
+
+
+def _error_in_choices(choices: list[object]) -> object:
+    for choice in choices:
+        if type(choice) is dict:
+            error: object = choice.get("error")
+            if error or choice.get("finish_reason") == "error":
+                return error or "The engine ended its answer with an error."
     return None
 
 

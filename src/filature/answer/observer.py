@@ -237,6 +237,9 @@ class AnswerObserver:
             return None, False
         if type(payload) is not dict or self._dialect is _COUNT_TOKENS:
             return None, False
+        key = _ANSWER_KEYS.get(self._dialect, "")
+        if payload.get(key, key) is None:  # how MiniMax refuses, with a 200 and a code of its own
+            return None, False
         self.payload_bytes += size_bytes
         usage = payload.get("usage")
         usage = usage if type(usage) is dict else None
@@ -251,16 +254,14 @@ class AnswerObserver:
         if record is not None:
             choice = _index(choices[0], 0) if size == 1 and type(choices) is list else None
             self.meter.add_record(record, choice, with_content=True)
-        final = usage is not None or (
-            size_bytes > PARSED_BYTES_MAX or _ANSWER_KEYS.get(self._dialect) in payload
-        )
+        final = usage is not None or (size_bytes > PARSED_BYTES_MAX or key in payload)
         return usage, final
 
     # One dialect each ------------------------------------------------------------------------
 
     def _chunk(self, payload: dict[str, object]) -> Sighting:
         """A chunk of a chat or completions stream."""
-        if not self.envelope and "id" in payload:
+        if not self.envelope.get("id") and "id" in payload:  # Azure's first chunk has an empty one
             self.envelope = {key: payload[key] for key in _ENVELOPE if key in payload}
         choices = payload.get("choices")
         leaves: Leaves = []
@@ -278,7 +279,7 @@ class AnswerObserver:
                         if not self.meter.one_choice:
                             self.meter.add_choice_content(only, text_bytes(found))
                     self._seen.add(min(only, _CHOICE_MAX))
-                    if choice.get("finish_reason") is not None:
+                    if choice.get("finish_reason"):  # older SGLang and Ollama write "" for none
                         finish = True
                         self._finished.add(min(only, _CHOICE_MAX))
         self._count(leaves)
@@ -347,9 +348,7 @@ class AnswerObserver:
         else:
             self._add(usage, None, with_content=bool(leaves))
         delta = payload.get("delta")
-        finish = (
-            kind == "message_delta" and type(delta) is dict and delta.get("stop_reason") is not None
-        )
+        finish = kind == "message_delta" and type(delta) is dict and bool(delta.get("stop_reason"))
         self._stopped = self._stopped or finish
         return Sighting(
             content=bool(leaves),

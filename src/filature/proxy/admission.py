@@ -228,7 +228,7 @@ class Admission:
         record.clamped = quoted.clamped
         record.tariff_version = price.version
         prefix = prefix_of(request, account) if len(offer.engines) > 1 else 0
-        return HeldGrant(self._ends, slot, account, quoted, offer, prefix)
+        return HeldGrant(self._ends, slot, account, quoted, offer, prefix, request.dialect)
 
     def expire(self) -> int:
         """Let go of holds that a defect left behind; how many."""

@@ -20,6 +20,7 @@ from filature.store.embedded import EmbeddedLedger
 from filature.store.idempotency import Claim, Idempotency
 from filature.telemetry.record import UsageRecord
 from filature.units import AccountId, HoldId, Nano
+from filature.wire.dialect import Dialect
 
 _BROKE_ENGINES: Final = frozenset(
     {Outcome.ENGINE_FAILED, Outcome.ENGINE_FAILED_MIDSTREAM, Outcome.ENGINE_STALLED}
@@ -63,6 +64,7 @@ class HeldGrant:
         "account",
         "claim",
         "completion_tokens",
+        "dialect",
         "engines",
         "header_lines",
         "limit",
@@ -79,6 +81,7 @@ class HeldGrant:
         quote: Quote,
         offer: Offer,
         prefix: int,
+        dialect: Dialect,
     ) -> None:
         self._ledger = ends.ledger
         self._idempotency = ends.idempotency
@@ -92,6 +95,7 @@ class HeldGrant:
         self.account = account
         self.engines = offer.engines
         self.prefix = prefix
+        self.dialect = dialect
         self.claim: Claim | None = None
         self.header_lines = b"" if slot is None else slot.header_lines
         self.model = offer.price.model

@@ -21,7 +21,7 @@ from filature.proxy.intake import Asked, Intake
 from filature.proxy.pages import Page, Pages
 from filature.relay.deferred import Deferred
 from filature.relay.downstream import DownstreamConnection
-from filature.relay.http1 import RequestHead
+from filature.relay.http1 import COMPRESSION, RequestHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane, RequestIds
 from filature.relay.responses import connection_line, error_response, response, status_line
@@ -35,8 +35,6 @@ from filature.wire.dialect import DIALECT_BY_PATH, Dialect
 
 _CLIENT_ID: Final = re.compile(rb"[!-~]{1,128}")
 _CLIENT_ID_HEADERS: Final = (b"x-client-request-id", b"x-request-id")
-_COMPRESSION: Final = re.compile(rb"gzip|deflate|compress|\bbr\b|zstd", re.IGNORECASE)
-"""Content codings; some clients name a charset in their place, which means nothing."""
 _EXPOSED: Final = (
     b"x-request-id, request-id, x-client-request-id, retry-after, x-should-retry, "
     b"x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, "
@@ -141,7 +139,7 @@ class Routes:
         if dialect is not None:
             if method not in ("POST", "OPTIONS"):
                 raise _not_allowed(method, path, "POST")
-            if _COMPRESSION.search(head.headers.get(b"content-encoding", b"")):
+            if COMPRESSION.search(head.headers.get(b"content-encoding", b"")):
                 raise InvalidRequest(
                     "Compressed bodies are not read here: send the body without Content-Encoding.",
                     code="unsupported_encoding",

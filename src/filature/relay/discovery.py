@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from itertools import islice
+from itertools import islice, product
 from typing import Any, Final
 
 import orjson
@@ -25,6 +25,8 @@ MODELS_MAX: Final = 1000
 """Of one engine; what it names beyond is left out."""
 CONTEXT_MAX: Final = 2**31
 """Tokens: what says more of its context says nothing."""
+_CONTEXT_NAMES: Final = ("max_model_len", "context_length", "max_context_length", "context_window")
+"""In an entry of ``/v1/models``: vLLM's and SGLang's, OpenRouter's, Mistral's, Groq's."""
 CREATED_MAX: Final = 2**53
 NAMES_SAID_MAX: Final = 8
 """In one line of the log."""
@@ -38,6 +40,11 @@ _USAGE_ASKED: Final[tuple[dict[str, dict[str, bool]], ...]] = (
     {},
 )
 """From what tells most to what any engine understands."""
+_TOKENS_ASKED: Final[tuple[dict[str, int], ...]] = (
+    {"max_tokens": 2, "max_completion_tokens": 2},
+    {"max_tokens": 2},
+)
+"""Two, because an engine without continuous usage may still put it on its only event."""
 _UNHEALTHY: Final = 503
 _NO_KEY: Final = (401, 403)
 """Statuses that a key would change."""
@@ -203,7 +210,7 @@ def _told_models(body: bytes) -> dict[str, ServedModel] | None:
 def _context_length(entry: dict[str, Any]) -> int | None:
     meta = entry.get("meta")
     nested = meta.get("n_ctx") if isinstance(meta, dict) else None
-    for value in (entry.get("max_model_len"), entry.get("context_length"), nested):
+    for value in (*map(entry.get, _CONTEXT_NAMES), nested):
         if type(value) is int and 0 < value <= CONTEXT_MAX:  # `true` is none
             return value
     return None
@@ -222,22 +229,27 @@ async def _probe_some(engine: Engine, models: dict[str, ServedModel]) -> Abiliti
 
 
 async def _probe(engine: Engine, upstream_name: str) -> Abilities | None:
-    """Ask for two streamed tokens with usage on every event, and see what comes; None: the model does not chat.
+    """Ask for a few streamed tokens with usage on every event, and see what comes; None: the model does not chat.
 
-    Two, because an engine without continuous usage may still put it on its only event. Raises FetchError.
+    Raises FetchError.
     """
-    for asked in _USAGE_ASKED:
+    for asked, tokens in product(_USAGE_ASKED, _TOKENS_ASKED):
         body = {
             "model": upstream_name,
             "messages": [{"role": "user", "content": "Hi"}],
-            "max_tokens": 2,
             "stream": True,
-        } | asked
+            **tokens,
+            **asked,
+        }
         accept = b"accept: text/event-stream\r\n"
         request = engine.post(Dialect.CHAT, b"probe", accept, orjson.dumps(body))
         status, answer = await fetch(engine.pool, request, timeout_s=PROBE_S)
         if status == 200:
-            return Abilities(include_usage=bool(asked), continuous_usage=_is_continuous(answer))
+            return Abilities(
+                include_usage=bool(asked),
+                continuous_usage=_is_continuous(answer),
+                both_limits=len(tokens) > 1,
+            )
         if status not in (400, 422):
             break
     return None

@@ -8,12 +8,19 @@ import logging
 from typing import Final
 
 from filature.answer.postprocessor import AnswerPostprocessor
-from filature.errors import EngineError, EngineFailed, EngineRefused, EngineTimeout, Unavailable
+from filature.errors import (
+    EngineError,
+    EngineFailed,
+    EngineRefused,
+    EngineTimeout,
+    RouteMissing,
+    Unavailable,
+)
 from filature.relay.client_side import ClientSide
 from filature.relay.deadlines import ANSWERING, ASKING, ENDING
 from filature.relay.downstream import NEVER, DownstreamConnection
 from filature.relay.engines import Engine
-from filature.relay.http1 import RequestHead, ResponseHead
+from filature.relay.http1 import COMPRESSION, RequestHead, ResponseHead
 from filature.relay.outcome import Outcome
 from filature.relay.plane import DataPlane
 from filature.relay.reply import UNSENT
@@ -25,6 +32,7 @@ from filature.relay.waiting import BUSY_HEADER, BUSY_S
 from filature.request.parse import ParsedRequest
 from filature.request.rewrite import body_for_engine
 from filature.telemetry.record import UsageRecord
+from filature.wire.dialect import Dialect
 from filature.wire.engine_errors import (
     ABOUT_THE_KEY,
     EngineMessage,
@@ -35,6 +43,11 @@ from filature.wire.engine_errors import (
 
 _PASSED_REFUSALS: Final = (400, 413, 422)
 """An engine's judgement of the request; any other refusal is the engine's own failure."""
+
+_NO_ROUTE: Final = (404, 405)
+"""Of any API but chat, which all engines have: of that they say so of a model."""
+LACKS_HEADER: Final = b"x-filature-unsupported"
+"""By which a worker says so of its engines."""
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +61,7 @@ class EngineSide(ClientSide):
         "_collected_bytes",
         "_engine",
         "_head",
+        "_lacks",
         "_last_error",
         "_reads",
         "_retry_after_s",
@@ -73,6 +87,7 @@ class EngineSide(ClientSide):
         self._collected_bytes = 0
         self._status = 0  # of the engine's answer; 0 until its head came
         self._retry_after_s: int | None = None  # as its refusal says
+        self._lacks = False  # its refusal says that it does not have the API
         self._reads = 0  # those that were not simply the next chunk of an event stream
         self._last_error: EngineError | None = None
         self._asked_at = 0.0
@@ -131,6 +146,7 @@ class EngineSide(ClientSide):
             include_usage=model.abilities.include_usage,
             continuous_usage=model.abilities.continuous_usage,
             max_tokens=grant.limit,
+            both_limits=model.abilities.both_limits,
             for_network=engine.is_remote,
         )
         self._engine, self._model = engine, model
@@ -183,13 +199,20 @@ class EngineSide(ClientSide):
         self._room_by = NEVER
         if head.status != 200:
             self._retry_after_s = head.retry_after_s
+            self._lacks = self._says_it_lacks(head)
             self._collected.clear()
             self._collected_bytes = 0
-        elif head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        elif COMPRESSION.search(head.headers.get(b"content-encoding", b"")):
             self._engine_failed(EngineFailed("The engine compressed its answer unasked."))
         else:
             self._content_type = head.content_type
             self._answer = self._postprocessor()
+
+    def _says_it_lacks(self, head: ResponseHead) -> bool:
+        """Whether the engine refuses since it does not have the API."""
+        if self._tried[-1].is_remote:
+            return LACKS_HEADER in head.headers
+        return head.status in _NO_ROUTE and self._request.dialect is not Dialect.CHAT
 
     def _on_busy(self) -> None:
         """The worker has no room, whatever it told before: no failure, and no try."""
@@ -317,7 +340,12 @@ class EngineSide(ClientSide):
         """The engine answered with a status other than 200."""
         engine, status = self._tried[-1], self._status
         told = read_error_body(b"".join(self._collected), engine.api_key)
-        failed = EngineFailed(failure_text(told, status, of_worker=engine.is_remote))
+        text = failure_text(told, status, of_worker=engine.is_remote)
+        failed = EngineFailed(text)
+        if self._lacks:
+            failed = RouteMissing(text)
+            if self._plane.passes:
+                failed.header_lines = LACKS_HEADER + b": 1\r\n"
         failed.retry_after_s = self._retry_after_s or failed.retry_after_s
         self._on_told(told, status, failed)
 
@@ -367,9 +395,13 @@ class EngineSide(ClientSide):
     def _broken(self, error: EngineError) -> None:
         """The engine let go of has failed: the next one is tried if the client saw nothing yet."""
         plane, answer, stalled = self._plane, self._answer, isinstance(error, EngineTimeout)
-        self._tried[-1].failed(plane.clock.now)
-        kind = "engine_timeout" if stalled else "engine_failed"
-        plane.metrics.engine_failed(self._tried[-1].name, kind)
+        engine = self._tried[-1]
+        if isinstance(error, RouteMissing):
+            engine.lacked(self._request.dialect, plane.clock.now)
+        else:
+            engine.failed(plane.clock.now)
+            kind = "engine_timeout" if stalled else "engine_failed"
+            plane.metrics.engine_failed(engine.name, kind)
         self._last_error = error
         begun = self._reply.state is not UNSENT and not self._is_misplaced
         if begun and answer is not None and answer.started:

@@ -103,6 +103,9 @@ class Abilities:
 
     include_usage: bool = True
     continuous_usage: bool = False
+    both_limits: bool = False
+    """It takes ``max_tokens`` beside ``max_completion_tokens``: OpenAI refuses both at once, and Ollama heeds only the
+    first. Of a worker it is not known; it asks its own engine."""
     misunderstood: dict[str, int] = field(default_factory=dict)
     """Ways of counting a prompt, and how often the engine did not understand: see ``tokenize``."""
 
@@ -164,6 +167,8 @@ class Engine:
         self.mean_s = 0.0  # of its answers, as measured
         self.failures = 0  # in a row
         self.set_aside_until = 0.0
+        self.lacks: dict[Dialect, float] = {}
+        """APIs that it answered it does not have, and until when it is asked for them only where nobody else can be."""
         self.reachable = False
         self.counting = asyncio.Semaphore(COUNTING_MAX)
         self.models: dict[str, ServedModel] = {}
@@ -247,6 +252,10 @@ class Engine:
         pause = min(SET_ASIDE_S * 2**self.failures, SET_ASIDE_MAX_S)
         self.failures = min(self.failures + 1, 16)
         self.set_aside_until = now + pause
+
+    def lacked(self, dialect: Dialect, now: float) -> None:
+        """Set aside for one API that it does not have: it may be started anew with it."""
+        self.lacks[dialect] = now + SET_ASIDE_MAX_S
 
     def succeeded(self, seconds: float) -> None:
         """It gave a whole answer, and took so long for it."""

@@ -27,6 +27,8 @@ TRAILER_BYTES_MAX: Final = 8 * 1024
 CONTENT_LENGTH_MAX: Final = 1 << 53
 RETRY_AFTER_S_MAX: Final = 60
 """Of an engine's refusal, as passed on: SDKs wait no longer, and no engine keeps clients from the others."""
+COMPRESSION: Final = re.compile(rb"gzip|deflate|compress|\bbr\b|zstd", re.IGNORECASE)
+"""Content codings; some clients name a charset in their place, and some servers ``none``, which means nothing."""
 HEADS_KEPT_MAX: Final = 1024
 """Parsed heads that a HeadCache keeps."""
 HEAD_KEPT_BYTES_MAX: Final = 2048

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from filature.errors import EngineError, EngineTimeout, FilatureError, RequestError
+from filature.errors import EngineError, EngineTimeout, FilatureError, RequestError, RouteMissing
 
 CLIENT_CLOSED: Final = 499
 """The status in the record of an answer that nobody was there to take; nginx's number."""
@@ -46,6 +46,8 @@ def outcome_of(error: FilatureError) -> Outcome:
     """Of a request that ends with ``error`` before its client saw any of an answer."""
     if isinstance(error, EngineTimeout):
         return Outcome.ENGINE_STALLED
+    if isinstance(error, RouteMissing):
+        return Outcome.REFUSED_BY_ENGINE
     if isinstance(error, EngineError):
         return Outcome.ENGINE_FAILED
     if isinstance(error, RequestError):

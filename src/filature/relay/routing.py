@@ -83,7 +83,7 @@ class Router:
             if wanted.model not in engine.models or engine in tried:
                 continue
             is_left = True
-            if engine.set_aside_until > now:
+            if _is_aside(engine, wanted, now):
                 if not engine.has_room(now):
                     continue
                 aside = engine if aside is None else _better(aside, engine, wanted)
@@ -100,10 +100,18 @@ def _is_well(engine: Engine, wanted: Wanted, tried: list[Engine], now: float) ->
     """Whether it can be asked, and did not fail of late."""
     return (
         wanted.model in engine.models
-        and engine.set_aside_until <= now
+        and not _is_aside(engine, wanted, now)
         and engine.has_room(now)
         and engine not in tried
     )
+
+
+def _is_aside(engine: Engine, wanted: Wanted, now: float) -> bool:
+    """Whether it failed of late, or does not have what is asked for."""
+    if engine.set_aside_until > now:
+        return True
+    lacks = engine.lacks
+    return bool(lacks) and lacks.get(wanted.dialect, 0.0) > now
 
 
 def _is_not_crowded(place: Engine, engines: Sequence[Engine]) -> bool:

@@ -6,6 +6,7 @@ from typing import Protocol
 from filature.answer.pricing import Tariff
 from filature.relay.engines import Engine
 from filature.telemetry.record import UsageRecord
+from filature.wire.dialect import Dialect
 
 
 class Wanted(Protocol):
@@ -14,6 +15,10 @@ class Wanted(Protocol):
     @property
     def model(self) -> str:
         """The name by which engines are looked for: what an alias stands for."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The API that they are asked by."""
 
     @property
     def engines(self) -> Sequence[Engine]:

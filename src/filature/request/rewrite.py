@@ -47,6 +47,7 @@ def body_for_engine(
     include_usage: bool,
     continuous_usage: bool,
     max_tokens: int | None = None,
+    both_limits: bool = False,
     for_network: bool = False,
 ) -> bytes:
     """The body for an engine; ``request.body`` itself when nothing has to change.
@@ -55,6 +56,7 @@ def body_for_engine(
     what its streams can do: a chat or completions stream asks for just that, whatever its client
     asked, and has no ``stream_options`` when nothing is left in them. ``max_tokens`` is the most that
     each choice may come to: what asks for more is lowered to it, and it is set where nothing is asked.
+    ``both_limits``: where a chat asks for ``max_completion_tokens`` only, ``max_tokens`` says the same.
     ``for_network``: what a worker of the network is not told is taken out, and each key is there once.
     """
     values: Values = {}
@@ -68,6 +70,8 @@ def body_for_engine(
         cap = max_tokens
     if cap is not None:
         _cap_tokens(request, values, cap)
+    if both_limits:
+        _limit_by_both_names(request, values)
     if request.has_cocoon_fields:
         removed |= COCOON_FIELDS.intersection(request.fields)
     if for_network and not DROPPED_FIELDS.isdisjoint(request.fields):
@@ -198,6 +202,15 @@ def _cap_tokens(request: ParsedRequest, values: Values, cap: int) -> None:
             values[name] = b"%d" % cap
     if request.dialect is Dialect.MESSAGES:
         _lower_budget(request, values, cap)
+
+
+def _limit_by_both_names(request: ParsedRequest, values: Values) -> None:
+    """Chat has two names of one number, and engines that know the older one only."""
+    fields, names = request.fields, request.rules.max_tokens
+    if len(names) > 1 and names[0] not in values and fields.get(names[0]) is None:
+        asked = fields.get(names[1])
+        if asked is not None:
+            values[names[0]] = values.get(names[1], b"%d" % asked)
 
 
 def _lower_budget(request: ParsedRequest, values: Values, cap: int) -> None:

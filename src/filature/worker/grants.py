@@ -6,6 +6,7 @@ import orjson
 
 from filature.relay.engines import Engine
 from filature.telemetry.record import UsageRecord
+from filature.wire.dialect import Dialect
 from filature.wire.ticket import Ticket
 
 
@@ -19,6 +20,7 @@ class TicketGrant:
         "_report",
         "account",
         "completion_tokens",
+        "dialect",
         "engines",
         "limit",
         "model",
@@ -28,10 +30,15 @@ class TicketGrant:
     )
 
     def __init__(
-        self, ticket: Ticket, engines: Sequence[Engine], report: Callable[[str], None]
+        self,
+        ticket: Ticket,
+        engines: Sequence[Engine],
+        dialect: Dialect,
+        report: Callable[[str], None],
     ) -> None:
         self.ticket = ticket
         self.engines = engines
+        self.dialect = dialect
         self.account = ""
         self.model = ticket.model
         self.prefix = 0

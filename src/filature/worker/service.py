@@ -117,7 +117,7 @@ class WorkerService:
             0,
             started_at=self._plane.wall(),
         )
-        grant = TicketGrant(ticket, engines, self._report)
+        grant = TicketGrant(ticket, engines, request.dialect, self._report)
         exchange = Exchange(self._plane, connection, head, request, record, b"", grant)
         self.announce_later(connection)
         exchange.start()

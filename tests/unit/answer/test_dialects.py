@@ -48,6 +48,7 @@ def message_delta(**usage: int) -> bytes:
 
 STOP = event({"type": "message_stop"}, "message_stop")
 PING = event({"type": "ping"}, "ping")
+UNFINISHED = Verdict(False, Failure.UNFINISHED)
 
 
 class TestMessages:
@@ -135,8 +136,9 @@ class TestMessages:
             (STOP, False, COMPLETED),
             (message_delta(output_tokens=1), True, COMPLETED),
             (message_delta(output_tokens=1), False, Verdict(False, Failure.CUT)),
-            (b"", True, Verdict(False, Failure.UNFINISHED)),
-            (DONE, True, Verdict(False, Failure.UNFINISHED)),  # another dialect's mark
+            (event({"type": "message_delta", "delta": {"stop_reason": ""}}), True, UNFINISHED),
+            (b"", True, UNFINISHED),
+            (DONE, True, UNFINISHED),  # another dialect's mark
         ],
     )
     def test_verdict(self, end: bytes, clean: bool, verdict: Verdict) -> None:

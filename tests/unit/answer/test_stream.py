@@ -225,6 +225,17 @@ class TestUsageThatWasAskedFor:
         assert shown["usage"]["total_cost"] == 26
         assert done == "[DONE]"
 
+    @pytest.mark.parametrize("head", [HEAD, HEAD | {"id": ""}])
+    def test_it_is_called_as_the_others_are(self, head: dict[str, object]) -> None:
+        """Azure begins with a chunk that tells of the prompt, and says nothing else."""
+        nothing = {"id": "", "object": "", "created": 0, "model": "", "choices": []}
+        answer = postprocessor(ASKED)
+        answer.feed(event(nothing | {"prompt_filter_results": []}))
+        choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}
+        answer.feed(event(head | {"choices": [choice], "usage": USAGE}))
+        shown, _ = payloads(answer.feed(DONE))
+        assert {key: shown[key] for key in HEAD} == head
+
     def test_a_usage_chunk_that_content_followed_is_not_the_last_word(self) -> None:
         answer = postprocessor(ASKED)
         early = usage_chunk({"prompt_tokens": 14, "completion_tokens": 1})

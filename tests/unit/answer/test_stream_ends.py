@@ -35,6 +35,11 @@ class TestErrorFrames:
             ({"error": "a string"}, "a string"),
             ({"object": "error", "message": "old"}, {"object": "error", "message": "old"}),
             (HEAD | {"choices": [], "error": {"code": 502}}, {"code": 502}),
+            (HEAD | {"choices": [{"delta": {}, "error": {"code": 502}}]}, {"code": 502}),
+            (
+                HEAD | {"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]},
+                "The engine ended its answer with an error.",
+            ),
         ],
     )
     def test_is_taken_with_all_that_follows(self, frame: object, error: object) -> None:
@@ -119,6 +124,7 @@ class TestEnds:
             (chunk("a", finish="stop"), True, COMPLETED),
             (chunk("a", finish="stop"), False, Verdict(False, Failure.CUT)),
             (chunk("a"), True, Verdict(False, Failure.UNFINISHED)),
+            (chunk("a", finish=""), True, Verdict(False, Failure.UNFINISHED)),
             (
                 chunk("a") + chunk("b", index=1, finish="stop"),
                 True,
@@ -140,6 +146,12 @@ class TestEnds:
         answer.feed(stream)
         answer.finish(clean)
         assert answer.verdict(clean) == verdict
+
+    def test_an_empty_finish_reason_holds_nothing_back(self) -> None:
+        answer = postprocessor()
+        for text in "abc":
+            data = chunk(text, finish="")
+            assert answer.feed(data) is data
 
     def test_progress_is_data_and_not_comments(self) -> None:
         answer = postprocessor()

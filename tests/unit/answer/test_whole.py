@@ -56,7 +56,12 @@ def test_each_of_several_choices_is_estimated() -> None:
 
 
 def test_what_is_no_answer_gets_none() -> None:
-    for body in (b'{"detail":"Not Found"}', b'{"status":"ok"}', b"[]", b"7", b'"x"', b"null"):
+    refused = (
+        b'{"choices":null,"usage":{"total_tokens":0},"base_resp":{"status_code":1008}}',
+        b'{"id":"c-1","choices":null}',
+    )
+    others = (b'{"detail":"Not Found"}', b'{"status":"ok"}', b"[]", b"7", b'"x"', b"null")
+    for body in refused + others:
         answer = postprocessor(STRIPPED)
         assert answer.feed(body) + answer.finish(True) == body
         assert (

@@ -11,6 +11,7 @@ from filature.relay.clock import CoarseClock
 from filature.relay.engines import Engine, EngineAddress, ServedModel
 from filature.relay.limits import RelayLimits
 from filature.relay.routing import Router
+from filature.wire.dialect import Dialect
 
 SEED = 20261
 MANY = pytest.mark.parametrize("count", [10, 200])
@@ -25,12 +26,14 @@ class Asked:
         *,
         prefix: int = 0,
         model: str = "m",
+        dialect: Dialect = Dialect.CHAT,
         prices: dict[Engine, int] | None = None,
         allowed: AbstractSet[Engine] | None = None,
     ) -> None:
         self.engines = engines
         self.prefix = prefix
         self.model = model
+        self.dialect = dialect
         self.prices = prices or {}
         self._allowed = allowed
 

@@ -23,6 +23,7 @@ def sent(
     include: bool = True,
     continuous: bool = True,
     max_tokens: int | None = None,
+    both: bool = False,
 ) -> bytes:
     request = parse_request(dialect, body, limits)
     forwarded = body_for_engine(
@@ -31,6 +32,7 @@ def sent(
         include_usage=include,
         continuous_usage=continuous,
         max_tokens=max_tokens,
+        both_limits=both,
     )
     if forwarded == body:
         assert forwarded is request.body  # not copied
@@ -286,6 +288,34 @@ def test_a_request_has_a_number_of_its_own(tail: bytes, expected: bytes | None) 
     assert sent(START + tail, max_tokens=2**31 - 1, limits=CAPPED) == sent(
         START + tail, limits=CAPPED
     )
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (b"}", b',"max_tokens":25}'),
+        (b',"max_tokens":5}', b',"max_tokens":5}'),
+        (b',"max_completion_tokens":5}', b',"max_completion_tokens":5,"max_tokens":5}'),
+        (b',"max_completion_tokens":40}', b',"max_completion_tokens":25,"max_tokens":25}'),
+        (
+            b',"max_tokens":null,"max_completion_tokens":5}',
+            b',"max_tokens":5,"max_completion_tokens":5}',
+        ),
+        (
+            b',"max_tokens":7,"max_completion_tokens":5}',
+            b',"max_tokens":7,"max_completion_tokens":5}',
+        ),
+    ],
+)
+def test_by_both_names_for_an_engine_that_takes_both(tail: bytes, expected: bytes) -> None:
+    assert sent(START + tail, max_tokens=25, both=True) == START + expected
+
+
+def test_by_both_names_where_the_number_is_somebody_elses_to_bound() -> None:
+    told = START + b',"max_completion_tokens":500,"max_tokens":500}'
+    assert sent(START + b',"max_completion_tokens":500}', both=True) == told
+    assert sent(told, both=True) == told
+    assert sent(START + b"}", both=True) == START + b"}"
 
 
 def test_in_the_field_of_each_dialect() -> None:
