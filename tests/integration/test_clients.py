@@ -130,6 +130,21 @@ async def test_a_client_that_stops_reading_is_at_fault_not_the_engine() -> None:
         assert c.proxy.engines.engines[0].failures == 0
 
 
+async def test_a_client_that_stops_reading_and_half_closes_left() -> None:
+    """What it was written is not waited for: it may never take it."""
+    flood = Flood(1000, "x" * 40_000)
+    async with chain(flood) as c:
+        client = await narrow(c)
+        stop_reading(client)
+        client.send(post(STREAM))
+        async with asyncio.timeout(WAIT_S):
+            while not any(each.writing_paused for each in c.proxy.downstream.connections):
+                await asyncio.sleep(0.01)
+            leave(client, "half-close")
+            await flood.requests[0].gone.wait()
+        assert (await c.only_usage())["outcome"] == "client_gone"
+
+
 async def test_a_client_that_reads_a_little_now_and_then_is_not_stalled() -> None:
     flood = Flood(200, "x" * 40_000)
     async with chain(flood, client_stall_s=0.4, progress_s=0.2) as c:

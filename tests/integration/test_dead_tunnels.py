@@ -11,6 +11,7 @@ from filature.relay.upstream import UpstreamConnection
 from filature.worker.app import Worker
 
 HI = json_answer(completion("hi", 3, 2))
+BUSY = b"HTTP/1.1 503 Full\r\nx-filature-busy: 1\r\ncontent-length: 0\r\n\r\n"
 
 
 async def test_a_dead_tunnel_is_noticed_within_two_seconds() -> None:
@@ -68,6 +69,25 @@ async def test_what_was_sent_again_to_the_same_worker_is_known_as_such() -> None
         assert worker.requests == 3
         known = [each.sent_again for each in net.chain.proxy.usage._records.values()]
         assert known == [True, False]
+        await worker.close()
+
+
+async def test_what_was_sent_again_stays_known_where_the_worker_is_busy_then() -> None:
+    """As one that stood still, and has as many requests as it takes when it goes on."""
+
+    class Full(Fake):
+        """Says nothing on the connection that is asked first, and has no room at the second question."""
+
+        async def _answer(self, writer: asyncio.StreamWriter) -> None:
+            if self.requests > 1:
+                writer.write(BUSY if self.requests == 2 else HI)
+
+    async with network() as net:
+        worker = await Full.join(net, "full", coefficient=1)
+        assert (await net.chain.ask(post(CHAT))).status == 200
+        assert worker.requests == 3
+        (kept,) = net.chain.proxy.usage._records.values()
+        assert kept.sent_again
         await worker.close()
 
 

@@ -51,8 +51,10 @@ class Deferred:
         if error is None:
             self._done(task.result())
         elif isinstance(error, StoreError):
-            # where the database is, and as whom it is asked, is no client's business
-            log.warning("an answer could not be made: %s", error.message)
+            # where the database is, and as whom it is asked, is no client's business; who says no more
+            # than that it cannot be written to has told the log why, once
+            if error.message != StoreError.default_message:
+                log.warning("an answer could not be made: %s", error.message)
             self._failed(StoreError("The ledger cannot be reached now; nothing was charged."))
         elif isinstance(error, FilatureError):
             self._failed(error)

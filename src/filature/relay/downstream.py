@@ -204,6 +204,8 @@ class DownstreamConnection:
         self._read(self._buffer + data if self._buffer else data)
 
     def eof_received(self) -> bool | None:
+        if self.exchange is not None:
+            self.transport.abort()  # closing would first wait until it has read what was written
         return None  # a half-closed client is one that left: the transport closes
 
     def connection_lost(self, exc: Exception | None) -> None:

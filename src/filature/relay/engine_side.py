@@ -182,7 +182,10 @@ class EngineSide(ClientSide):
     # from the engine (Caller)
 
     def on_connected(self, connection: UpstreamConnection) -> None:
-        self._record.sent_again = self._upstream is not None
+        if (
+            self._upstream is not None
+        ):  # it is dead, and may have been read; so it stays when the next one is busy
+            self._record.sent_again = True
         self._upstream = connection
         self._record.queue_s = self._plane.timer() - self._started_at
         if self._connection.writing_paused:
@@ -395,6 +398,7 @@ class EngineSide(ClientSide):
     def _broken(self, error: EngineError) -> None:
         """The engine let go of has failed: the next one is tried if the client saw nothing yet."""
         plane, answer, stalled = self._plane, self._answer, isinstance(error, EngineTimeout)
+        self._record.sent_again = False  # not to the next one
         engine = self._tried[-1]
         if isinstance(error, RouteMissing):
             engine.lacked(self._request.dialect, plane.clock.now)

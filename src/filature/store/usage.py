@@ -1,15 +1,16 @@
 """The stored usage records: found by id, listed, added up, and let go of when they are old."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import orjson
 from sqlalchemy import Connection, Select, delete, func, select
 
-from filature.errors import InvalidRequest
+from filature.errors import InvalidRequest, StoreError
 from filature.store.reader import Reader
 from filature.store.schema import usage_records
-from filature.store.writer import GroupWriter
+from filature.store.writer import CALL_S, GroupWriter
 from filature.units import DAY_MS, AccountId
 
 LIST_MAX: Final = 10_000
@@ -29,12 +30,16 @@ class UsageLog:
         self._writer = writer
 
     async def get(self, request_id: str) -> tuple[AccountId, bytes] | None:
-        """The account it belongs to, and the record's JSON."""
+        """The account it belongs to, and the record's JSON. Raises StoreError, after CALL_S at the latest."""
         if not request_id.isprintable():
             return None  # no id of ours, and nothing that PostgreSQL could be asked for
         columns = select(usage_records.c.account, usage_records.c.record)
         query = columns.where(usage_records.c.id == request_id)
-        row = await self._reader.read(lambda connection: connection.execute(query).first())
+        try:
+            async with asyncio.timeout(CALL_S):  # a client waits for it
+                row = await self._reader.read(lambda connection: connection.execute(query).first())
+        except TimeoutError:
+            raise StoreError("The database did not answer in time.") from None
         return None if row is None else (AccountId(row.account), row.record.encode())
 
     async def list(

@@ -101,7 +101,12 @@ class GroupWriter:
             )
         left = self._writing or self.pending
         if left:
-            log.error("%d transfers could not be committed: %s", len(left.transfers), self.failing)
+            log.error(
+                "%d transfers and %d usage records could not be committed: %s",
+                len(left.transfers),
+                len(left.usage),
+                self.failing or "the database does not answer",
+            )
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)

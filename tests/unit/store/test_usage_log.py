@@ -1,14 +1,17 @@
 """Stored usage records: found, listed, added up and let go of, alike on both databases."""
 
+import asyncio
+from threading import Event
 from typing import Any
 
 import orjson
 import pytest
 from sqlalchemy import insert
 
-from filature.errors import InvalidRequest
+from filature.errors import InvalidRequest, StoreError
 from filature.ledger.accounts import client_account
 from filature.store import usage
+from filature.store.reader import READERS_MAX
 from filature.store.schema import usage_records
 from filature.store.store import Store
 from filature.store.usage import LIST_MAX, UsageLog
@@ -63,6 +66,22 @@ async def test_one_is_found_with_its_account(store: Store) -> None:
 async def test_others_are_not(store: Store, request_id: str) -> None:
     await stored(store, row("r", 1))
     assert await store.usage.get(request_id) is None
+
+
+async def test_a_database_that_does_not_answer_keeps_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "CALL_S", 0.05)
+    answers = Event()
+    hanging = [
+        asyncio.create_task(store.reader.read(lambda _: answers.wait())) for _ in range(READERS_MAX)
+    ]
+    try:
+        with pytest.raises(StoreError, match="in time"):
+            await asyncio.wait_for(store.usage.get("req_1"), 30)
+    finally:
+        answers.set()
+    await asyncio.gather(*hanging)
 
 
 class TestLists:
