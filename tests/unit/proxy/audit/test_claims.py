@@ -91,5 +91,3 @@ def test_the_latest_are_looked_at() -> None:
         tally.add(Claim(COMPLETION, 100, 10, 10), None)
     assert (tally.samples, tally.claimed, tally.allowed) == (WINDOW, 10 * WINDOW, 12.0 * WINDOW)
     assert not tally.is_shown
-    tally.forget()
-    assert tally.samples == 0
