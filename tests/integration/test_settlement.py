@@ -320,6 +320,7 @@ async def test_after_a_commit_that_did_not_come_an_idempotency_key_is_free() -> 
         await give_up_by_time(c)
         assert (await client.answer()).status == 503
         gate.commit()
+        await store_of(c).ledger.flush()
         again, _ = await asked(c, puppet, request, json_answer(completion("again")))
         answer = await again.answer()
         assert (answer.status, b"again" in answer.body) == (200, True)
