@@ -189,7 +189,8 @@ async def test_limits_of_a_key() -> None:
         late = await customer(c, 0, expires_ms=1)
         assert code(await c.ask(late.asks(CHAT))) == (401, "expired_api_key")
         cheap = await customer(c, 0, max_coefficient=999)
-        assert code(await c.ask(cheap.asks(CHAT))) == (403, "max_coefficient_too_low")
+        for asked in (CHAT, CHAT | {"max_coefficient": 9999}):
+            assert code(await c.ask(cheap.asks(asked))) == (403, "max_coefficient_too_low")
 
 
 async def test_a_key_is_shown_the_models_that_it_may_use() -> None:
@@ -230,6 +231,17 @@ async def test_prices_aliases_and_coefficients() -> None:
         accounts = store_of(c).ledger.state.accounts
         assert accounts[AccountId("fees")].balance == 1000
         assert accounts[AccountId(f"worker:{engine.url}")].balance == 9000
+
+
+async def test_a_price_counts_from_the_next_request_on() -> None:
+    async with money(says(json_answer(completion("hi", 10, 5)))) as c:
+        alice = await customer(c, CREDIT)
+        c.proxy._clock.stop()  # what is remembered for one tick of it is remembered now
+        for price in (1000, 2000):
+            prices = {"prompt": price * 1_000_000, "cached": 0, "completion": 0}
+            await store_of(c).prices.set("m", **prices)
+            answer = await c.ask(alice.asks(CHAT))
+            assert answer.json["usage"]["total_cost"] == 10 * price
 
 
 # Idempotency-Key

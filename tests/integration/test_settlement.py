@@ -307,6 +307,25 @@ async def test_after_a_commit_that_did_not_come_the_connection_goes_on() -> None
         assert (await client.answer()).body.endswith(DONE)
 
 
+async def test_after_a_commit_that_did_not_come_an_idempotency_key_is_free() -> None:
+    puppet = Puppet()
+    async with chain(puppet) as c:
+        request = post(CHAT, headers="Idempotency-Key: k\r\n")
+        client = await c.connect()
+        client.send(request)
+        call = await puppet.call()
+        gate = Gate(c)
+        call.end(json_answer(completion("hi")))
+        await gate.settled()
+        await give_up_by_time(c)
+        assert (await client.answer()).status == 503
+        gate.commit()
+        await store_of(c).ledger.flush()
+        again, _ = await asked(c, puppet, request, json_answer(completion("again")))
+        answer = await again.answer()
+        assert (answer.status, b"again" in answer.body) == (200, True)
+
+
 @pytest.mark.parametrize("ask", [STREAM, CHAT], ids=["streamed", "whole"])
 async def test_a_client_that_leaves_while_it_waits_is_charged(ask: Any) -> None:
     puppet = Puppet()

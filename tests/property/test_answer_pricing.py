@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,15 @@ def test_the_parts_add_up(usage: Usage, tariff: Tariff) -> None:
     assert cost.prompt + cost.completion + tariff.request == cost.total
     assert cost.prompt >= 0
     assert cost.completion >= 0
+
+
+@pytest.mark.parametrize(
+    "name", ["prompt", "cached", "completion", "reasoning", "request", "coefficient"]
+)
+def test_no_price_is_negative(name: str) -> None:
+    prices = {"prompt": 0, "cached": 0, "completion": 0, "reasoning": 0}
+    with pytest.raises(ValueError, match="negative"):
+        Tariff(**(prices | {name: -1}))
 
 
 @given(usages(), usages(), TARIFFS)

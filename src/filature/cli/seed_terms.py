@@ -1,5 +1,5 @@
 """An answer through the postprocessor in the seed system's terms: a price per token and multipliers, and a usage
-line in adjusted tokens (``answers.md``, "Prices and cost").
+line in adjusted tokens (``docs/from-cocoon.md``).
 """
 
 from collections.abc import Iterable

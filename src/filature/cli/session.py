@@ -109,15 +109,10 @@ def _remember(
 
 
 def target_of_environment() -> Target:
-    """What FILATURE_… say, for a group whose own options are others."""
-    get = os.environ.get
-    data_dir = get("FILATURE_DATA_DIR")
-    return Target(
-        Path(data_dir) if data_dir else None,
-        get("FILATURE_DATABASE"),
-        get("FILATURE_ADMIN_URL"),
-        get("FILATURE_ADMIN_TOKEN"),
-    )
+    """What FILATURE_… say, for a group whose own options are others; an empty one says nothing."""
+    names = ("DATA_DIR", "DATABASE", "ADMIN_URL", "ADMIN_TOKEN")
+    data_dir, *rest = (os.environ.get(f"FILATURE_{name}") or None for name in names)
+    return Target(None if data_dir is None else Path(data_dir), *rest)
 
 
 def command(group: typer.Typer, function: "Command[P]", *, begins: bool = False) -> None:

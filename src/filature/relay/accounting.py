@@ -19,7 +19,7 @@ def account(
     outcome: Outcome,
     model: ServedModel | None,
 ) -> None:
-    """Write usage and cost into ``record``, as ``money.md`` ("Who pays") has it for the outcome.
+    """Write usage and cost into ``record``, as ``docs/money.md`` ("Who pays") has it for the outcome.
 
     A failed answer costs nothing; a client that left before the engine's first event owes nothing.
     """

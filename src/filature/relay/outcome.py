@@ -11,7 +11,7 @@ _CHARGED: Final = ("completed", "client_gone", "client_stalled", "client_timeout
 
 
 class Outcome(StrEnum):
-    """See ``money.md``, "Who pays"."""
+    """See ``docs/money.md``, "Who pays"."""
 
     COMPLETED = "completed"
     CLIENT_GONE = "client_gone"

@@ -195,6 +195,13 @@ def test_prompt_estimate(size: int, tokens: int) -> None:
     assert prompt_tokens(size) == tokens
 
 
+def test_no_more_is_claimed_to_be_cached_than_was_told_of_the_prompt() -> None:
+    meter = UsageMeter(prompts=2, prompt_text_bytes=80)
+    tells(meter, 5, 3, cached=9)
+    assert meter.usage() == Usage(15, 9, 3, estimated=True)
+    assert meter.claimed() == Usage(5, 5, 3, estimated=True)
+
+
 def test_an_opening_record_is_a_lower_bound() -> None:
     meter = UsageMeter()
     meter.add_record(Record(9, 1, 6, None), None, opening=True, with_content=False)

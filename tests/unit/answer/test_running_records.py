@@ -81,6 +81,14 @@ def test_a_number_that_is_none_is_not_taken_for_one(record: bytes) -> None:
     assert recognised.content_events == parsed.content_events
 
 
+@pytest.mark.parametrize("counts", [(1, 2, 50, 7), (1, 2, 7, 50), (1, 50, 2, 7)])
+def test_the_largest_of_records_of_another_shape_than_those_before(counts: tuple[int, ...]) -> None:
+    answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
+    for number, count in enumerate(counts):
+        answer.feed(event(number, {"completion_tokens": count, "queued_s": number}))
+    assert answer.usage == Usage(10, 0, 50)
+
+
 def test_a_record_that_changes_its_prompt_while_it_grows() -> None:
     answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
     for number, prompt in enumerate((10, 10, 12, 10, 11), 1):

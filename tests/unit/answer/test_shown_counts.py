@@ -92,6 +92,11 @@ def test_a_claim_that_is_cut_is_shown_cut(dialect: Dialect) -> None:
     usage, shown = document(dialect, said, bounds=bounds)
     assert (usage.prompt, usage.cached) == (8, 4)
     assert told(dialect, shown) == usage
+    bounds.belief = Belief(None, None, 0.5)
+    possible = {prompt: 8, completion: bounds.completion, "total_tokens": 8 + bounds.completion}
+    usage, shown = document(dialect, possible, bounds=bounds)
+    assert (usage.prompt, usage.cached, usage.completion) == (8, 4, bounds.completion)
+    assert told(dialect, shown) == usage
 
 
 @pytest.mark.parametrize("value", UNREADABLE)

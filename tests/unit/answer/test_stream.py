@@ -22,6 +22,7 @@ from tests.unit.answer.build import (
 from filature.answer.completion import COMPLETED, Failure, Verdict
 from filature.answer.events import HELD_BYTES_MAX
 from filature.answer.policy import AnswerPolicy
+from filature.answer.postprocessor import LEAD_BYTES_MAX
 from filature.answer.pricing import COST_KEYS
 from filature.answer.usage import Usage
 
@@ -66,6 +67,12 @@ class TestWhatLeavesAsItCame:
         answer = postprocessor()
         assert answer.feed(b"\xef\xbb") == b""
         assert answer.feed(b"\xbf" + chunk("a")) == chunk("a")
+
+    def test_white_space_without_end_is_not_kept(self) -> None:
+        answer = postprocessor()
+        assert answer.feed(b" " * LEAD_BYTES_MAX) == b""
+        assert answer.feed(b" ") == b" " * (LEAD_BYTES_MAX + 1)
+        assert answer.mode == "documents"
 
     def test_after_white_space_it_is_still_an_event_stream(self) -> None:
         answer = postprocessor()

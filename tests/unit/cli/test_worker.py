@@ -68,6 +68,14 @@ def test_without_a_proxy_one_can_be_disabled_and_not_drained(cli: Caller) -> Non
     assert "no worker 'nobody'" in cli.failed("worker", "disable", "nobody")
 
 
+def test_a_variable_that_is_set_to_nothing_is_one_that_is_not_set(
+    cli: Caller, running: Running
+) -> None:
+    cli.env |= {"FILATURE_ADMIN_URL": "", "FILATURE_ADMIN_TOKEN": "", "FILATURE_DATABASE": ""}
+    for group in ("worker", "worker-token", "account"):
+        cli.said(group, "list")
+
+
 def test_earnings(cli: Caller, running: Running) -> None:
     async def work() -> None:
         store = running.store

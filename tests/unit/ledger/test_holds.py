@@ -7,11 +7,21 @@ from tests.unit.ledger.books import ADA, GPU, a_ledger, hold, late, post, void, 
 
 from filature.ledger.accounts import FEES, SHORTFALL, TREASURY
 from filature.ledger.book import Ledger
-from filature.ledger.commands import Command, ExpireHold, OpenHold, PostHold, TopUp
+from filature.ledger.commands import (
+    ChargeLate,
+    Command,
+    ExpireHold,
+    OpenHold,
+    PostHold,
+    Refund,
+    TopUp,
+)
 from filature.ledger.decide import decide, transfer_ids_read
 from filature.ledger.holds import HoldEnd
 from filature.ledger.outcomes import BalanceChange, Outcome
 from filature.units import NANO_MAX, AccountId, HoldId, Nano, TransferId
+
+BOB = AccountId("client:bob")
 
 
 def outcomes(ledger: Ledger, *commands: Command) -> list[Outcome]:
@@ -99,7 +109,7 @@ def test_a_request_that_cost_nothing_is_settled_all_the_same() -> None:
         ([], hold("r", 400, expires_ms=5), "exists"),
         ([], hold("r", 401), "conflict"),
         ([], hold("r", 400, fee_bp=501), "conflict"),
-        ([], OpenHold(HoldId("r"), AccountId("client:bob"), Nano(400), 500, 60_000), "conflict"),
+        ([], OpenHold(HoldId("r"), BOB, Nano(400), 500, 60_000), "conflict"),
         ([], TopUp(TransferId("r"), ADA, Nano(400), 0), "conflict"),
         ([], late("r", 1), "hold_open"),
         ([], expire("r", 59_999), "not_due"),
@@ -115,7 +125,8 @@ def test_a_request_that_cost_nothing_is_settled_all_the_same() -> None:
         ([post("r", 300)], hold("r", 300), "conflict"),
         ([post("r", 300)], void("r"), "hold_posted"),
         ([post("r", 300)], expire("r"), "hold_posted"),
-        ([post("r", 300)], late("r", 300), "conflict"),
+        ([post("r", 300)], OpenHold(HoldId("r"), BOB, Nano(400), 500, 60_000), "conflict"),
+        ([post("r", 300)], late("r", 300, held=400), "conflict"),
         ([void("r")], void("r"), "exists"),
         ([void("r")], hold("r", 400), "hold_voided"),
         ([void("r")], hold("r", 401), "conflict"),
@@ -130,6 +141,11 @@ def test_a_request_that_cost_nothing_is_settled_all_the_same() -> None:
         ([expire("r")], late("r", 1), "done"),
         ([expire("r"), late("r", 1)], late("r", 1), "exists"),
         ([expire("r"), late("r", 1)], late("r", 2), "conflict"),
+        (
+            [expire("r"), late("r", 1)],
+            ChargeLate(HoldId("r"), AccountId("worker:tpu"), Nano(1), Nano(1000), 500, 1),
+            "conflict",
+        ),
         ([expire("r"), late("r", 1)], post("r", 1), "conflict"),
         ([expire("r"), late("r", 1)], hold("r", 400), "conflict"),
         ([expire("r"), late("r", 1, held=400)], hold("r", 400), "hold_expired"),
@@ -155,6 +171,8 @@ def test_what_was_never_held_is_unknown(command: Command) -> None:
 def test_the_id_of_another_transfer_is_no_hold() -> None:
     asked = (hold("first", 1), post("first", 1), void("first"), expire("first"), late("first", 1))
     assert outcomes(a_ledger(), *asked) == ["conflict"] * 5
+    refund = Refund(TransferId("back"), ADA, Nano(1), 0)
+    assert outcomes(a_ledger(), refund, hold("back", 0, fee_bp=0)) == ["done", "conflict"]
 
 
 def test_what_comes_too_late_is_borne_by_the_operator() -> None:
@@ -178,7 +196,7 @@ def test_what_comes_too_late_is_borne_by_the_operator() -> None:
         (OpenHold(HoldId("x"), ADA, 1.0, 0, 0), "invalid_amount"),  # type: ignore[arg-type] # is refused
         (hold("x", 1, fee_bp=-1), "invalid_fee"),
         (hold("x", 1, fee_bp=10_001), "invalid_fee"),
-        (OpenHold(HoldId("x"), AccountId("client:bob"), Nano(1), 0, 0), "unknown_account"),
+        (OpenHold(HoldId("x"), BOB, Nano(1), 0, 0), "unknown_account"),
         (OpenHold(HoldId("x"), GPU, Nano(1), 0, 0), "wrong_account"),
         (OpenHold(HoldId("x"), AccountId("treasury"), Nano(1), 0, 0), "wrong_account"),
         (post("r", -1), "invalid_amount"),

@@ -131,6 +131,7 @@ def _ended(place: int, **fields: Any) -> Spoil:
         ),
         (_transfer("posted", id="payout"), {("WELL_FORMED", "payout")}),
         (_transfer("correction", amount=311), {("WELL_FORMED", "correction")}),
+        (_transfer("correction", amount=311, fee=16), {("WELL_FORMED", "correction")}),
         (_transfer("correction", fee=4), {("WELL_FORMED", "correction")}),
         (_transfer("correction", credit=GPU), {("WELL_FORMED", "correction")}),
         (_transfer("correction", corrects="later"), {("WELL_FORMED", "correction")}),

@@ -93,3 +93,9 @@ def test_what_cannot_be_sent_is_no_token(token: str) -> None:
     with pytest.raises(ValidationError, match="a token is") as refused:
         settings(token=SecretStr(token))
     assert not token.strip() or token not in str(refused.value)
+
+
+def test_a_level_that_the_log_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FILATURE_WORKER_LOG_LEVEL", "loud")
+    with pytest.raises(ValidationError, match="'debug', 'info', 'warning' or 'error'"):
+        settings()

@@ -112,6 +112,3 @@ class Tally:
             return claimed < allowed
         often = overs * 2 >= len(self._seen)
         return claimed > allowed and (often or claimed > ODD_FACTOR * allowed)
-
-    def forget(self) -> None:
-        self._seen.clear()

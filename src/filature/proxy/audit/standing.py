@@ -27,7 +27,7 @@ Table = list[float] | None
 
 
 class Standing:
-    """``beliefs`` are tables of tokens per byte by the class of the size: what others of the model have."""
+    """What is believed are tables of tokens per byte, by the class of the size: what others of the model have."""
 
     __slots__ = (
         "_cached",

@@ -77,6 +77,12 @@ def test_one_odd_answer_shows_nothing_whatever_its_size() -> None:
 def test_half_of_them_over_by_little_are_shown_and_fewer_are_not() -> None:
     assert claims(*[(100, 90), (92, 90)] * JUDGED_MIN).is_shown
     assert not claims(*[(95, 90), (90, 90), (90, 90)] * JUDGED_MIN).is_shown
+    assert not claims(*[(110, 90), (92, 90), (92, 90)] * JUDGED_MIN).is_shown
+
+
+def test_fewer_are_shown_where_they_are_over_by_much() -> None:
+    assert claims(*[(163, 90), (92, 90), (92, 90)] * JUDGED_MIN).is_shown
+    assert not claims(*[(161, 90), (92, 90), (92, 90)] * JUDGED_MIN).is_shown
 
 
 def test_what_is_claimed_too_much_now_and_too_little_then_is_no_lie() -> None:
@@ -91,5 +97,3 @@ def test_the_latest_are_looked_at() -> None:
         tally.add(Claim(COMPLETION, 100, 10, 10), None)
     assert (tally.samples, tally.claimed, tally.allowed) == (WINDOW, 10 * WINDOW, 12.0 * WINDOW)
     assert not tally.is_shown
-    tally.forget()
-    assert tally.samples == 0
