@@ -57,19 +57,25 @@ class Idempotency:
         self._writer = writer
         self._wall_ms = wall_ms
         self._left: dict[str, tuple[str, str]] = {}  # by request: account and key
+        self._releasing: set[str] = set()  # requests whose release is not committed yet
 
     async def claim(self, claim: Claim, replaced: Replaced) -> Claim:
         """Claim a key: what holds it now, which is ``claim`` itself when it was free, or left by a request
         with the same body, whose record ``replaced`` makes.
 
-        Raises StoreError, at once while nothing can be stored.
+        Raises StoreError, at once while nothing can be stored, and while a request that held the key lets go of it.
         """
         if self._writer.failing is not None:
             raise StoreError
         now_ms = self._wall_ms()
-        return await self._writer.call(
-            lambda connection: _claim(connection, claim, replaced, now_ms)
-        )
+
+        def job(connection: Connection) -> Claim:
+            holder = _claim(connection, claim, replaced, now_ms)
+            if holder.request_id in self._releasing:  # what is stored of it may be what is taken back
+                raise StoreError
+            return holder
+
+        return await self._writer.call(job)
 
     def settled(self, claim: Claim, content_type: str, answer: bytes | None) -> None:
         """In the commit that charges; the answer is kept when it is small and whole."""
@@ -80,7 +86,10 @@ class Idempotency:
 
     def release(self, claim: Claim) -> None:
         """Its request costs nothing, or was never admitted: it may run again."""
-        self._writer.pending.also.append((_GONE, _place(claim)))
+        pending, request = self._writer.pending, claim.request_id
+        pending.also.append((_GONE, _place(claim)))
+        self._releasing.add(request)
+        pending.committed.append(lambda: self._releasing.discard(request))
         self._writer.submit()
 
     async def recover(self) -> None:

@@ -1,7 +1,9 @@
 """Who holds a key: one request at a time, also across the death of a process."""
 
+import pytest
 from tests.unit.store.working import ALICE, NOW_MS, replaced
 
+from filature.errors import StoreError
 from filature.store.idempotency import KEPT_MS, Claim, Idempotency
 from filature.store.store import Store
 from filature.telemetry.record import UsageRecord
@@ -42,6 +44,21 @@ async def test_a_key_is_one_request_s_until_that_has_ended(store: Store) -> None
     await store.ledger.flush()
     assert await claimed(idempotency, "s") is not None, "it was not its own"
     idempotency.release(claim("r"))
+    await store.ledger.flush()
+    assert await claimed(idempotency, "s") is None
+
+
+async def test_an_answer_whose_charge_is_taken_back_is_not_given_again(store: Store) -> None:
+    idempotency = await next_process(store)
+    assert await claimed(idempotency, "r") is None
+    idempotency.settled(claim("r"), "application/json", b"{}")
+    await store.ledger.flush()
+    held = await claimed(idempotency, "s")
+    assert held is not None
+    assert (held.state, held.answer) == ("settled", b"{}")
+    idempotency.release(claim("r"))
+    with pytest.raises(StoreError):  # before that is committed
+        await claimed(idempotency, "s")
     await store.ledger.flush()
     assert await claimed(idempotency, "s") is None
 
