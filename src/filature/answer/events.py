@@ -210,9 +210,10 @@ class EventWriter:
             and not self.holding
             and self._observer.only_first_choice
             and (sighting.usage is None or stripped)
+            and len(event.spans) == 1
         ):
-            framing = len(block) - len(data)
-            self.template = learn(block, written, sighting.leaf, framing, stripped=stripped)
+            start, leaf = event.spans[0][0], sighting.leaf
+            self.template = learn(block, data, written, new, start, leaf, stripped=stripped)
 
     def _done(self, block: bytes, out: list[bytes]) -> None:
         is_first = not self._observer.end_mark_seen

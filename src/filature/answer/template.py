@@ -160,35 +160,45 @@ class Template:
 
 
 def learn(
-    block: bytes, new: bytes, leaf: tuple[str, str], framing: int, *, stripped: bool
+    block: bytes,
+    data: bytes,
+    written: bytes,
+    new: bytes,
+    start: int,
+    leaf: tuple[str, str],
+    *,
+    stripped: bool,
 ) -> Template | None:
     """A template from an event that was parsed, or None where none is safe.
 
-    ``new`` is what was handed out for ``block``; ``leaf`` the only text in it; ``framing``: bytes of
-    it that are not its payload; ``stripped``: a record was taken out, and nothing else was changed
-    behind the text.
+    ``data``, valid JSON, stands in ``block`` at ``start``, as one line; ``written`` with ``new`` there is what was
+    handed out for it; ``leaf`` the only text in it; ``stripped``: a record was taken out, and nothing else was
+    changed behind the text.
     """
     name = leaf[0].encode()
-    old_text = _text(block, name, leaf[1])
+    old_text = _text(data, name, leaf[1])
     new_text = _text(new, name, leaf[1])
     if old_text is None or new_text is None:
         return None
-    start, end = old_text
-    new_start, new_end = new_text
-    prefix, suffix = block[: start + 1], block[end - 1 :]
+    begin, end = start + old_text[0], start + old_text[1]
+    prefix, suffix = block[: begin + 1], block[end - 1 :]
+    new_prefix = written[: start + new_text[0] + 1]
+    new_suffix = written[start + new_text[1] - 1 :]
+    framing = len(block) - len(data)
     if not stripped:
-        return Template(prefix, b"", suffix, new[: new_start + 1], new[new_end - 1 :], framing)
-    record = find_usage(block, ("usage",))
-    if record is None or record.key_start < end or block[record.key_start - 1] != _COMMA:
+        return Template(prefix, b"", suffix, new_prefix, new_suffix, framing)
+    record = find_usage(data, ("usage",))
+    if record is None or record.key_start < old_text[1] or data[record.key_start - 1] != _COMMA:
         return None
+    told, told_end = start + record.value_start, start + record.value_end
     return Template(
         prefix,
-        block[end - 1 : record.value_start],
-        block[record.value_end :],
-        new[: new_start + 1],
-        new[new_end - 1 :],
+        block[end - 1 : told],
+        block[told_end:],
+        new_prefix,
+        new_suffix,
         framing,
-        _running(block[record.value_start : record.value_end]),
+        _running(block[told:told_end]),
     )
 
 
@@ -196,7 +206,7 @@ def _running(record: bytes) -> RunningRecord | None:
     """How a record goes on that has its completion's tokens, and perhaps the total, once."""
     try:
         told = _loads(record)
-    except orjson.JSONDecodeError:  # it stands in several lines, each with a name before it
+    except orjson.JSONDecodeError:  # what the second opinion takes: half of a surrogate pair, a NaN
         return None
     completion = _number(record, b'"completion_tokens":', told.get("completion_tokens"))
     if completion is None:

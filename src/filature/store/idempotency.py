@@ -71,7 +71,9 @@ class Idempotency:
 
         def job(connection: Connection) -> Claim:
             holder = _claim(connection, claim, replaced, now_ms)
-            if holder.request_id in self._releasing:  # what is stored of it may be what is taken back
+            if (
+                holder.request_id in self._releasing
+            ):  # what is stored of it may be what is taken back
                 raise StoreError
             return holder
 

@@ -109,3 +109,20 @@ def test_a_record_that_stands_in_several_lines(before: str, end: str) -> None:
         texts = [line.removeprefix(b"data:") for line in out.splitlines()]
         assert json.loads(b"\n".join(texts)) == payload
     assert answer.usage == Usage(10, 0, EVENTS, 0)
+
+
+@pytest.mark.parametrize("odd", ["0", "NaN", r'"\ud800"', "1e999"])
+@pytest.mark.parametrize("before", ["", ': {"a":[,"usage":\n', ': "content":"w1"\n'])
+def test_records_that_not_every_parser_takes_and_lines_that_look_like_them(
+    before: str, odd: str
+) -> None:
+    answer = AnswerPostprocessor(Dialect.CHAT, AnswerPolicy(strip=True), continuous=True)
+    for number in range(1, EVENTS + 1):
+        block = before.encode() + event(number, {"x": 0}).replace(b'"x":0', f'"x":{odd}'.encode())
+        payload = json.loads(event(number, {}).removeprefix(b"data: "))
+        del payload["usage"]
+        out = answer.feed(block)
+        assert out.startswith(before.encode() + b"data: ")
+        assert json.loads(out[len(before) + len("data: ") :]) == payload
+    assert answer.usage == Usage(10, 0, EVENTS, 0)
+    assert answer.content_bytes == EVENTS * len("w1")
