@@ -67,6 +67,18 @@ async def test_an_engine_that_goes_on_after_its_end_mark_is_cut() -> None:
         assert (await c.only_usage())["outcome"] == "completed"
 
 
+async def test_an_engine_that_holds_on_after_an_error_is_not_waited_for() -> None:
+    puppet = Puppet()
+    async with chain(puppet) as c:
+        client, call = await begun(c, puppet)
+        call.send(chunked(event({"error": {"message": "dead"}})))
+        rest = await client.reader.readuntil(LAST_CHUNK)
+        assert b"dead" in rest
+        await call.gone()
+        call.over.set()
+        assert (await c.only_usage())["outcome"] == "engine_failed_midstream"
+
+
 async def test_an_error_behind_the_end_mark_is_a_failure_and_the_mark_is_not_shown() -> None:
     puppet = Puppet()
     async with chain(puppet) as c:
