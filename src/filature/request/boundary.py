@@ -333,6 +333,8 @@ _TEXT: Final[dict[str, Check]] = _CACHED | {
     "annotations": _anything,
     "citations": _anything,
     "logprobs": _anything,
+    "parsed": _anything,  # of the text, by openai's SDK
+    "parsed_output": _anything,  # the same, by anthropic's
 }
 _PARTS: Final[dict[str, dict[str, Check]]] = {
     "text": _TEXT,
@@ -394,6 +396,7 @@ _CALL: Final[dict[str, Check]] = _ITEM | {
     "call_id": _plain,
     "name": _plain,
     "arguments": _plain,
+    "parsed_arguments": _anything,  # of these, by openai's SDK
     "input": _plain,
     "namespace": _plain,
     "async": _plain,

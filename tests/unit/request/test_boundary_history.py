@@ -43,6 +43,15 @@ def test_one_that_says_anything_is_not(value: Any) -> None:
 def test_what_openai_s_sdk_parsed_of_an_answer_may_come_back() -> None:
     said = {"role": "assistant", "content": '{"a":1}', "parsed": {"a": 1}}
     check(CHAT, messages=[ASKED, said, ASKED])
+    text = {"type": "output_text", "text": '{"a":1}', "annotations": [], "parsed": {"a": 1}}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a":1}'}
+    message = {"type": "message", "role": "assistant", "content": [text]}
+    check(RESPONSES, input=[message, call | {"parsed_arguments": {"a": 1}}])
+
+
+def test_what_anthropic_s_sdk_parsed_of_an_answer_may_come_back() -> None:
+    text = {"type": "text", "text": '{"a":1}', "parsed_output": {"a": 1}}
+    check(MESSAGES, messages=[ASKED, {"role": "assistant", "content": [text]}, ASKED])
 
 
 def test_calls_of_tools_may_say_whence_they_came() -> None:
