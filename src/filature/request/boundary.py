@@ -19,6 +19,7 @@ DROPPED_FIELDS: Final = frozenset(
     {
         "access_programs",
         "background_options",
+        "client_metadata",
         "metadata",
         "prompt_cache_key",
         "safety_identifier",
