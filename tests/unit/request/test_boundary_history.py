@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tests.unit.request.bounded import CHAT, DATA, MESSAGES, RESPONSES, check, refused
 
+from filature.wire.dialect import Dialect
+
 ASKED = {"role": "user", "content": "a"}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "b"}
@@ -95,6 +97,12 @@ def test_parts_may_say_up_to_where_the_prompt_is_to_be_cached() -> None:
         {"type": "input_file", "file_data": DATA},
     ]
     check(RESPONSES, input=[{"role": "user", "content": [part | mark for part in responses]}])
+
+
+@pytest.mark.parametrize("dialect", [MESSAGES, Dialect.COUNT_TOKENS])
+def test_a_client_may_say_what_of_its_thinking_is_kept(dialect: Dialect) -> None:
+    edit = {"type": "clear_thinking_20251015", "keep": "all"}
+    check(dialect, messages=[ASKED], context_management={"edits": [edit]})
 
 
 def test_results_of_the_client_s_own_search_are_text() -> None:

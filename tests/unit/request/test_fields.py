@@ -91,8 +91,8 @@ OBJECTS = [
     (CHAT, ["audio", "metadata", "prediction", "response_format", "stream_options"]),
     (COMPLETIONS, ["stream_options"]),
     (RESPONSES, ["metadata", "reasoning", "text", "stream_options"]),
-    (MESSAGES, ["metadata", "thinking", "tool_choice"]),
-    (COUNT_TOKENS, ["thinking", "tool_choice"]),
+    (MESSAGES, ["context_management", "metadata", "thinking", "tool_choice"]),
+    (COUNT_TOKENS, ["context_management", "thinking", "tool_choice"]),
 ]
 LISTS_OF_OBJECTS = [
     (CHAT, ["tools", "functions"]),
