@@ -419,6 +419,12 @@ def test_ranges_of_the_api_references(
     assert passes(dialect, STRICT, **{name: inside})
 
 
+@pytest.mark.parametrize("given", ["bytes", "bytes_only"])
+def test_embeddings_that_are_no_json_are_refused(given: str) -> None:
+    """An engine that gave them was taken for a broken one."""
+    assert refused(EMBEDDINGS, encoding_format=given) == ("encoding_format", "invalid_value")
+
+
 def test_strict_logprobs_of_chat() -> None:
     assert passes(CHAT, top_logprobs=25)
     assert refused(CHAT, STRICT, logprobs=True, top_logprobs=21)[0] == "top_logprobs"
