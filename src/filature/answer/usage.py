@@ -161,8 +161,9 @@ COUNT_KEYS: Final = {
 def usage_members(dialect: Dialect, usage: Usage) -> bytes:
     """The usage as members of a usage object of the dialect, no braces, no comma around them."""
     if dialect is _MESSAGES:
+        # what was written to the cache is told as none: clients add it up, also what the message's beginning told of it
         text = (
-            f'"input_tokens":{usage.prompt - usage.cached},'
+            f'"input_tokens":{usage.prompt - usage.cached},"cache_creation_input_tokens":0,'
             f'"cache_read_input_tokens":{usage.cached},"output_tokens":{usage.completion}'
         )
     elif dialect is _RESPONSES:
