@@ -76,6 +76,17 @@ async def test_anthropics_header_is_a_key_too() -> None:
         assert (await c.ask(request)).status == 200
 
 
+async def test_of_two_keys_it_is_the_one_of_ours() -> None:
+    """Anthropic's SDK sends both where its environment has a token for another service."""
+    async with chain(says(json_answer(completion("hi")))) as c:
+        alice = await customer(c, CREDIT)
+        both = b"authorization: Bearer sk-ant-oat01-other\r\nx-api-key: "
+        request = alice.asks(CHAT).replace(b"Authorization: Bearer ", both)
+        assert (await c.ask(request)).status == 200
+        assert balance(c, alice.account) < CREDIT
+        assert balance(c) == 10 * CREDIT  # the demo account's
+
+
 async def test_on_loopback_keyless_requests_are_the_demo_accounts() -> None:
     async with chain(says(json_answer(completion("hi")))) as c:
         assert (await c.ask(post(CHAT))).status == 200

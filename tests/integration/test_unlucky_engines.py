@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock, patch
 
 import pytest
 from tests.integration.harness import WAIT_S, EngineRequest, Puppet, RawEngine, chain, says
-from tests.integration.messages import CHAT, completion, json_answer, post
+from tests.integration.messages import CHAT, completion, json_answer, post, tokens
 from tests.integration.network import network
 
 from filature.relay import discovery
@@ -37,6 +37,27 @@ async def test_an_engine_that_comes_back_with_another_context() -> None:
         assert engine.models["m"].abilities.continuous_usage
         assert engine.models["m"].bytes_per_token == 3.0
         assert (await c.ask(post(CHAT))).status == 200
+
+
+async def test_an_engine_to_which_no_tokens_are_any_number() -> None:
+    """Ollama. The answer was the client's, for the price of its prompt."""
+    choice = {"index": 0, "text": "all of it", "finish_reason": "stop"}
+    text = {"id": "c1", "object": "text_completion", "model": "m", "choices": [choice]}
+    asked = {"model": "m", "prompt": "hi", "max_tokens": 0}
+
+    def with_tokens(completion_tokens: int) -> bytes:
+        return json_answer(text | {"usage": tokens(1, completion_tokens)})
+
+    raw = RawEngine(says(with_tokens(5)))
+    async with chain(raw) as c:
+        refused = await c.ask(post(asked, "/v1/completions"))
+        assert (refused.status, refused.headers["x-should-retry"]) == (502, "false")
+        assert b"max_tokens" in refused.body
+        assert b"all of it" not in refused.body
+        (engine,) = c.proxy.engines.engines
+        assert engine.failures == 0, "nothing is broken"
+        raw.handler = says(with_tokens(1))  # as vLLM where it only echoes
+        assert (await c.ask(post(asked, "/v1/completions"))).status == 200
 
 
 async def test_an_engine_that_is_back_and_too_busy_to_be_probed_keeps_what_is_known_of_it() -> None:

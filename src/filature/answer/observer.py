@@ -238,7 +238,8 @@ class AnswerObserver:
         if type(payload) is not dict or self._dialect is _COUNT_TOKENS:
             return None, False
         key = _ANSWER_KEYS.get(self._dialect, "")
-        if payload.get(key, key) is None:  # how MiniMax refuses, with a 200 and a code of its own
+        # how MiniMax refuses, with a 200 and a code of its own; but Ollama writes a message of no blocks so
+        if payload.get(key, key) is None and not payload.get("stop_reason"):
             return None, False
         self.payload_bytes += size_bytes
         usage = payload.get("usage")

@@ -81,7 +81,8 @@ def read_record(dialect: Dialect, usage: Mapping[str, object]) -> Record:
     """The counts in a usage object of the dialect."""
     if dialect is _MESSAGES:
         return _read_anthropic(usage)
-    if dialect is _RESPONSES:
+    if dialect is _RESPONSES and ("input_tokens" in usage or "prompt_tokens" not in usage):
+        # else it has chat's names, as that of whole responses of older SGLang
         return Record(
             count(usage.get("input_tokens")),
             _detail(usage.get("input_tokens_details"), "cached_tokens"),
@@ -146,7 +147,7 @@ COUNT_KEYS: Final = {
         "input_tokens_details",
         "output_tokens",
         "output_tokens_details",
-        "total_tokens",
+        *_COMMON_COUNT_KEYS,
     ),
     Dialect.MESSAGES: (
         "input_tokens",
@@ -161,8 +162,9 @@ COUNT_KEYS: Final = {
 def usage_members(dialect: Dialect, usage: Usage) -> bytes:
     """The usage as members of a usage object of the dialect, no braces, no comma around them."""
     if dialect is _MESSAGES:
+        # what was written to the cache is told as none: clients add it up, also what the message's beginning told of it
         text = (
-            f'"input_tokens":{usage.prompt - usage.cached},'
+            f'"input_tokens":{usage.prompt - usage.cached},"cache_creation_input_tokens":0,'
             f'"cache_read_input_tokens":{usage.cached},"output_tokens":{usage.completion}'
         )
     elif dialect is _RESPONSES:

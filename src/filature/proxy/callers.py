@@ -85,8 +85,13 @@ class Callers:
 
 
 def _secret(head: RequestHead) -> bytes:
-    """The key: OpenAI's clients send it as a bearer token, Anthropic's as ``x-api-key``."""
+    """The key: OpenAI's clients send it as a bearer token, Anthropic's as ``x-api-key``.
+
+    Anthropic's may send both, one for another service: then it is the one of ours.
+    """
     scheme, _, token = head.headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and token.strip():
-        return token.strip()
-    return head.headers.get(b"x-api-key", b"").strip()
+    bearer = token.strip() if scheme.lower() == b"bearer" else b""
+    api_key = head.headers.get(b"x-api-key", b"").strip()
+    if not bearer or (api_key.startswith(_OURS) and not bearer.startswith(_OURS)):
+        return api_key
+    return bearer

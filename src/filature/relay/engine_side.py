@@ -318,6 +318,13 @@ class EngineSide(ClientSide):
     def _complete(self, answer: AnswerPostprocessor, tail: bytes) -> None:
         """The answer is whole, and its outcome known."""
         engine = self._tried[-1]
+        if self._ignores_zero(answer):
+            error = EngineFailed(
+                "The engine generates on where max_tokens is 0; ask for 1 or more."
+            )
+            error.should_retry = False
+            self._fail(error, Outcome.ENGINE_FAILED)
+            return
         if answer.exceeded:
             log.warning("engine %s claims more than is possible: %s", engine.name, self._record.id)
             self._plane.metrics.engine_failed(engine.name, "engine_exceeded")
@@ -326,6 +333,20 @@ class EngineSide(ClientSide):
         else:
             engine.succeeded(self._plane.timer() - self._asked_at)
         self._finish(answer, tail)
+
+    def _ignores_zero(self, answer: AnswerPostprocessor) -> bool:
+        """Whether a whole answer has a completion where the request allows none: to Ollama, 0 tokens are any number.
+
+        That is the request's doing, so the engine is not taken for broken. One token each is no completion: vLLM makes
+        it where it only echoes. Of a stream the client saw it already, as far as ``exchange`` let it.
+        """
+        request = self._request
+        return (
+            request.max_tokens == 0
+            and not self._plane.passes
+            and self._reply.state is UNSENT
+            and answer.completion_told > request.answers
+        )
 
     def _was_complete(self) -> bool:
         """Whether nothing was missing when the answer was cut short; then it ends as completed."""

@@ -72,7 +72,13 @@ _UNCOUNTED: Final[dict[Dialect, tuple[str, ...]]] = {
     ),
     Dialect.EMBEDDINGS: ("add_special_tokens", "messages", "truncate_prompt_tokens"),
     Dialect.RESPONSES: ("reasoning", "tools", *_FOR_TEMPLATES),
-    Dialect.MESSAGES: ("container", "mcp_servers", "output_config", *_FOR_TEMPLATES),
+    Dialect.MESSAGES: (
+        "container",
+        "context_management",
+        "mcp_servers",
+        "output_config",
+        *_FOR_TEMPLATES,
+    ),
 }
 """Fields that may change a prompt in ways which counting does not see."""
 _MESSAGE_MEMBERS: Final = frozenset({"type", "role", "content", "id", "status"})

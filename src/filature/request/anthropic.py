@@ -68,6 +68,7 @@ _COUNTED: Final[dict[str, Rule]] = {
     "model": MODEL,
     "messages": messages,
     "cache_control": json_object,
+    "context_management": json_object,  # of the beta API: Anthropic's command line sends it
     "output_config": json_object,
     "speed": string,
     "system": _system,

@@ -19,6 +19,7 @@ DROPPED_FIELDS: Final = frozenset(
     {
         "access_programs",
         "background_options",
+        "client_metadata",
         "metadata",
         "prompt_cache_key",
         "safety_identifier",
@@ -333,6 +334,8 @@ _TEXT: Final[dict[str, Check]] = _CACHED | {
     "annotations": _anything,
     "citations": _anything,
     "logprobs": _anything,
+    "parsed": _anything,  # of the text, by openai's SDK
+    "parsed_output": _anything,  # the same, by anthropic's
 }
 _PARTS: Final[dict[str, dict[str, Check]]] = {
     "text": _TEXT,
@@ -394,6 +397,7 @@ _CALL: Final[dict[str, Check]] = _ITEM | {
     "call_id": _plain,
     "name": _plain,
     "arguments": _plain,
+    "parsed_arguments": _anything,  # of these, by openai's SDK
     "input": _plain,
     "namespace": _plain,
     "async": _plain,

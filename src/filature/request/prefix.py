@@ -14,6 +14,9 @@ _FIRST: Final = {
     Dialect.MESSAGES: "messages",
 }
 """Where a prompt begins, behind ``instructions`` and ``system``."""
+_ATTRIBUTION: Final = "x-anthropic-billing-header:"
+"""How the first part of Anthropic's command line's system prompt begins, which has another hash in each request; engines leave it
+out of what they cache."""
 
 
 def prefix_of(request: ParsedRequest, account: str) -> int:
@@ -46,6 +49,8 @@ def prefix_of(request: ParsedRequest, account: str) -> int:
 def _add(value: Any, text: bytearray) -> None:
     """The text of a message or a part, or of a list of parts."""
     if isinstance(value, str):
+        if value.startswith(_ATTRIBUTION):
+            return
         text += value[:PREFIX_BYTES_MAX].encode("utf-8", "surrogatepass")
     elif isinstance(value, dict):
         for name in ("content", "text"):

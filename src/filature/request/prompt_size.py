@@ -38,10 +38,9 @@ _MEDIA: Final = frozenset(
 """Types of parts that are not text; where a part has no type, the member that it has instead."""
 _NESTED: Final = frozenset({"content", "summary", "output"})
 """Members that hold text or parts again."""
-_UNREAD: Final = frozenset(
-    {"type", "role", "id", "status", "cache_control", "signature", "encrypted_content", "phase"}
-)
-"""Members whose value no template puts into a prompt, or that stand for few tokens of it."""
+_UNREAD: Final = frozenset({"type", "role", "id", "status", "cache_control", "signature", "phase"})
+"""Members whose value no template puts into a prompt, or that stand for few tokens of it. ``encrypted_content``
+is none of them: Ollama reads it as it is."""
 _ROLES: Final = frozenset({"user", "assistant", "system", "developer", "tool", "function"})
 """Those that stand for few; templates write any other as it is."""
 

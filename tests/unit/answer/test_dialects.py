@@ -109,6 +109,18 @@ class TestMessages:
         assert shown["usage"]["estimated"] is True
         assert list(shown["usage"])[-4:] == list(COST_KEYS)
 
+    def test_what_is_written_in_place_of_a_record_leaves_nothing_of_the_beginning_s(self) -> None:
+        answer = postprocessor(FORWARDED, Dialect.MESSAGES)
+        usage = {
+            "input_tokens": 2,
+            "cache_read_input_tokens": 30,
+            "cache_creation_input_tokens": 100,
+        }
+        answer.feed(started(**usage, output_tokens=1) + text("a"))
+        (shown,) = payloads(answer.feed(message_delta()))
+        seen = usage | shown["usage"]  # by a client, which takes what is told last of each
+        assert sum(seen[name] for name in usage) == answer.usage.prompt == 132
+
     @pytest.mark.parametrize(
         "content",
         [

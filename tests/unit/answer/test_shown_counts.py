@@ -99,6 +99,15 @@ def test_a_claim_that_is_cut_is_shown_cut(dialect: Dialect) -> None:
     assert told(dialect, shown) == usage
 
 
+def test_a_response_s_claim_in_chat_s_names_is_shown_cut_in_its_own() -> None:
+    said = {"prompt_tokens": 9, "completion_tokens": 30, "total_tokens": 39}
+    usage, shown = document(Dialect.RESPONSES, said, bounds=UsageBounds(20, 10))
+    assert usage == told(Dialect.RESPONSES, shown) == Usage(9, 0, 10)
+    assert shown.keys().isdisjoint({"prompt_tokens", "completion_tokens"})
+    usage, shown = document(Dialect.RESPONSES, said, bounds=UsageBounds(20, 30))
+    assert (usage.prompt, shown["prompt_tokens"], usage.estimated) == (9, 9, False)
+
+
 @pytest.mark.parametrize("value", UNREADABLE)
 def test_in_a_stream(value: Any) -> None:
     answer = postprocessor(ASKED, prompt_text_bytes=40)

@@ -48,6 +48,17 @@ def test_responses() -> None:
     assert read_record(Dialect.RESPONSES, usage) == Record(14, 3, 7, 2)
 
 
+def test_responses_of_older_sglang_have_the_names_of_chat() -> None:
+    usage: dict[str, object] = {
+        "prompt_tokens": 14,
+        "total_tokens": 21,
+        "completion_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 3},
+        "reasoning_tokens": 2,
+    }
+    assert read_record(Dialect.RESPONSES, usage) == Record(14, 3, 7, 2)
+
+
 def test_messages() -> None:
     usage = {"input_tokens": 1, "cache_read_input_tokens": 31, "output_tokens": 8}
     assert read_record(Dialect.MESSAGES, usage) == Record(32, 31, 8, None)

@@ -55,6 +55,19 @@ def test_each_of_several_choices_is_estimated() -> None:
     assert shown["usage"]["estimated"] is True
 
 
+def test_a_message_of_no_blocks_is_an_answer() -> None:
+    """As Ollama writes it, where the model has nothing to say."""
+    said = {"type": "message", "role": "assistant", "content": None, "stop_reason": "end_turn"}
+    usage = {"input_tokens": 9, "output_tokens": 1}
+    answer = postprocessor(FORWARDED, Dialect.MESSAGES)
+    out = answer.feed(orjson.dumps(said | {"usage": usage})) + answer.finish(True)
+    assert not answer.is_no_answer
+    assert answer.usage == Usage(9, 0, 1)
+    shown = orjson.loads(out)
+    assert shown["content"] is None
+    assert list(shown["usage"])[-4:] == list(COST_KEYS)
+
+
 def test_what_is_no_answer_gets_none() -> None:
     refused = (
         b'{"choices":null,"usage":{"total_tokens":0},"base_resp":{"status_code":1008}}',

@@ -126,6 +126,7 @@ def test_engines_own_fields_that_only_change_an_answer_pass(dialect: Dialect) ->
 DROPPED: dict[str, Any] = {
     "access_programs": {"cyber": "standard"},
     "background_options": {"completion_window": "soonest"},
+    "client_metadata": {"x-codex-installation-id": "alice"},
     "metadata": {"user_id": "alice"},
     "prompt_cache_key": "alice",
     "safety_identifier": "alice",

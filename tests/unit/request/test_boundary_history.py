@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tests.unit.request.bounded import CHAT, DATA, MESSAGES, RESPONSES, check, refused
 
+from filature.wire.dialect import Dialect
+
 ASKED = {"role": "user", "content": "a"}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "b"}
@@ -43,6 +45,15 @@ def test_one_that_says_anything_is_not(value: Any) -> None:
 def test_what_openai_s_sdk_parsed_of_an_answer_may_come_back() -> None:
     said = {"role": "assistant", "content": '{"a":1}', "parsed": {"a": 1}}
     check(CHAT, messages=[ASKED, said, ASKED])
+    text = {"type": "output_text", "text": '{"a":1}', "annotations": [], "parsed": {"a": 1}}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a":1}'}
+    message = {"type": "message", "role": "assistant", "content": [text]}
+    check(RESPONSES, input=[message, call | {"parsed_arguments": {"a": 1}}])
+
+
+def test_what_anthropic_s_sdk_parsed_of_an_answer_may_come_back() -> None:
+    text = {"type": "text", "text": '{"a":1}', "parsed_output": {"a": 1}}
+    check(MESSAGES, messages=[ASKED, {"role": "assistant", "content": [text]}, ASKED])
 
 
 def test_calls_of_tools_may_say_whence_they_came() -> None:
@@ -86,6 +97,12 @@ def test_parts_may_say_up_to_where_the_prompt_is_to_be_cached() -> None:
         {"type": "input_file", "file_data": DATA},
     ]
     check(RESPONSES, input=[{"role": "user", "content": [part | mark for part in responses]}])
+
+
+@pytest.mark.parametrize("dialect", [MESSAGES, Dialect.COUNT_TOKENS])
+def test_a_client_may_say_what_of_its_thinking_is_kept(dialect: Dialect) -> None:
+    edit = {"type": "clear_thinking_20251015", "keep": "all"}
+    check(dialect, messages=[ASKED], context_management={"edits": [edit]})
 
 
 def test_results_of_the_client_s_own_search_are_text() -> None:

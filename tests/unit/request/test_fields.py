@@ -91,8 +91,8 @@ OBJECTS = [
     (CHAT, ["audio", "metadata", "prediction", "response_format", "stream_options"]),
     (COMPLETIONS, ["stream_options"]),
     (RESPONSES, ["metadata", "reasoning", "text", "stream_options"]),
-    (MESSAGES, ["metadata", "thinking", "tool_choice"]),
-    (COUNT_TOKENS, ["thinking", "tool_choice"]),
+    (MESSAGES, ["context_management", "metadata", "thinking", "tool_choice"]),
+    (COUNT_TOKENS, ["context_management", "thinking", "tool_choice"]),
 ]
 LISTS_OF_OBJECTS = [
     (CHAT, ["tools", "functions"]),
@@ -417,6 +417,12 @@ def test_ranges_of_the_api_references(
     assert passes(dialect, **{name: outside})
     assert refused(dialect, STRICT, **{name: outside})[0] == name
     assert passes(dialect, STRICT, **{name: inside})
+
+
+@pytest.mark.parametrize("given", ["bytes", "bytes_only"])
+def test_embeddings_that_are_no_json_are_refused(given: str) -> None:
+    """An engine that gave them was taken for a broken one."""
+    assert refused(EMBEDDINGS, encoding_format=given) == ("encoding_format", "invalid_value")
 
 
 def test_strict_logprobs_of_chat() -> None:

@@ -59,6 +59,15 @@ def test_system_prompts_may_come_in_parts() -> None:
     assert prefix(MESSAGES, system=parts[:1]) != prefix(MESSAGES, system="Be brief.")
 
 
+def test_an_attribution_that_differs_each_time_does_not_count() -> None:
+    def of(digest: str) -> int:
+        said = f"x-anthropic-billing-header: cc_version=2.1; cc_entrypoint=cli; cch={digest};"
+        parts = [{"type": "text", "text": said}, {"type": "text", "text": "Be brief."}]
+        return prefix(MESSAGES, system=parts)
+
+    assert of("1a2b3") == of("4c5d6") == prefix(MESSAGES, system="Be brief.")
+
+
 def test_so_may_a_message() -> None:
     for content in (
         [{"type": "text", "text": "Hello"}],

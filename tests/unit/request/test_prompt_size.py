@@ -143,6 +143,12 @@ def test_anthropics_system() -> None:
     assert size(MESSAGES, system="four")[0] - least == 4
 
 
+def test_thoughts_that_come_back_encrypted_may_be_read_as_they_are() -> None:
+    thought = {"type": "reasoning", "summary": [], "encrypted_content": TEXT}
+    least = size(RESPONSES, input=[thought | {"encrypted_content": None}])[0]
+    assert size(RESPONSES, input=[thought])[0] - least == TEXT_BYTES
+
+
 def test_items_of_responses() -> None:
     items = [
         {"role": "user", "content": [{"type": "input_text", "text": "abc"}]},
