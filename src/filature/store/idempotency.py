@@ -5,6 +5,7 @@ or gone. A request whose process died leaves its claim: either a report settles 
 used up, or a retry takes the key over and the request cannot be charged to its client any more.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from filature.errors import StoreError
 from filature.store.batch import UsageRow
 from filature.store.schema import idempotency_keys, transfers, usage_records
-from filature.store.writer import GroupWriter
+from filature.store.writer import CALL_S, GroupWriter
 from filature.units import DAY_MS, AccountId
 
 KEPT_MS: Final = DAY_MS
@@ -57,27 +58,33 @@ class Idempotency:
         self._writer = writer
         self._wall_ms = wall_ms
         self._left: dict[str, tuple[str, str]] = {}  # by request: account and key
-        self._releasing: set[str] = set()  # requests whose release is not committed yet
+        # by request that has let go of its key: set when that is committed
+        self._releasing: dict[str, asyncio.Event] = {}
 
     async def claim(self, claim: Claim, replaced: Replaced) -> Claim:
         """Claim a key: what holds it now, which is ``claim`` itself when it was free, or left by a request
         with the same body, whose record ``replaced`` makes.
 
-        Raises StoreError, at once while nothing can be stored, and while a request that held the key lets go of it.
+        Waits for a request that lets go of it: what is stored of that may be what is taken back. Raises StoreError, at
+        once while nothing can be stored.
         """
-        if self._writer.failing is not None:
-            raise StoreError
         now_ms = self._wall_ms()
 
-        def job(connection: Connection) -> Claim:
+        def job(connection: Connection) -> Claim | asyncio.Event:
             holder = _claim(connection, claim, replaced, now_ms)
-            if (
-                holder.request_id in self._releasing
-            ):  # what is stored of it may be what is taken back
-                raise StoreError
-            return holder
+            return self._releasing.get(holder.request_id, holder)
 
-        return await self._writer.call(job)
+        while True:
+            if self._writer.failing is not None:
+                raise StoreError
+            holder = await self._writer.call(job)
+            if isinstance(holder, Claim):
+                return holder
+            try:
+                async with asyncio.timeout(CALL_S):
+                    await holder.wait()
+            except TimeoutError:
+                raise StoreError from None
 
     def settled(self, claim: Claim, content_type: str, answer: bytes | None) -> None:
         """In the commit that charges; the answer is kept when it is small and whole."""
@@ -88,10 +95,15 @@ class Idempotency:
 
     def release(self, claim: Claim) -> None:
         """Its request costs nothing, or was never admitted: it may run again."""
-        pending, request = self._writer.pending, claim.request_id
+        pending, released = self._writer.pending, asyncio.Event()
+
+        def committed() -> None:
+            self._releasing.pop(claim.request_id, None)
+            released.set()
+
         pending.also.append((_GONE, _place(claim)))
-        self._releasing.add(request)
-        pending.committed.append(lambda: self._releasing.discard(request))
+        self._releasing[claim.request_id] = released
+        pending.committed.append(committed)
         self._writer.submit()
 
     async def recover(self) -> None:
