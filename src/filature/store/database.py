@@ -57,6 +57,8 @@ class Database:
     @property
     def name(self) -> str:
         """For messages: the URL without its password."""
+        if self.kind == "sqlite":
+            return f"{_SQLITE_START}{self.url.database}"
         return self.url.render_as_string(hide_password=True)
 
     def must_be_there(self) -> None:
@@ -167,21 +169,25 @@ def in_use(database: Database, holder: str) -> StoreError:
 
 
 def _parsed(url: str) -> URL:
+    if url.startswith(_SQLITE_START):  # what follows is the path as it is, whatever signs are in it
+        path = url.removeprefix(_SQLITE_START)
+        if path and path != ":memory:":
+            return URL.create("sqlite", database=path)
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise StoreError(f"{url!r} is no database's URL: {_FORMS}") from None
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        shown = "this" if "@" in url else repr(url)  # a password is not repeated
+        raise StoreError(f"{shown} is no database's URL: {_FORMS}") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
         password = parsed.query.get("password")
         if isinstance(password, str):  # libpq takes it there, too, but there it would be shown
             parsed = parsed.set(password=password).difference_update_query(["password"])
         return parsed
-    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return parsed
-    raise StoreError(f"{parsed.render_as_string()} cannot be used: {_FORMS}")
+    raise StoreError(f"{parsed.set(query={}).render_as_string()} cannot be used: {_FORMS}")
 
 
+_SQLITE_START: Final = "sqlite:///"
 _FORMS: Final = "write sqlite:///path/to/file.db or postgresql://user@host/name"
 
 
