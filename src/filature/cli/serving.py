@@ -60,6 +60,8 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
     """
     from pydantic import ValidationError  # noqa: PLC0415  # --help is quick
 
+    from filature.errors import StoreError  # noqa: PLC0415  # as above
+
     given = {SEVERAL.get(name, name): value for name, value in given.items() if value != []}
     try:
         settings = kind(**given)
@@ -74,6 +76,8 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
                 place = f"{kind.model_config['env_prefix']}{name}".upper()
             lines.append(f"{place}: {'is needed' if missing else message}")
         fail(command, "\n".join(lines), CHOICE_WRONG)
+    except StoreError as error:
+        fail(command, error.message, CHOICE_WRONG)
     for name in files:
         path: Path | None = getattr(settings, name)
         try:
@@ -83,6 +87,17 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
         if not there:
             fail(command, f"{option_of(name)}: there is no file {path}", CHOICE_WRONG)
     return settings
+
+
+def default_folder(command: str) -> Path:
+    """The data directory where none is given."""
+    from filature.errors import StoreError  # noqa: PLC0415  # --help is quick
+    from filature.proxy.settings import default_data_dir  # noqa: PLC0415  # as above
+
+    try:
+        return default_data_dir()
+    except StoreError as error:
+        fail(command, error.message, CHOICE_WRONG)
 
 
 def proxy_settings(command: str, given: dict[str, Any]) -> "ProxySettings":
