@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
@@ -73,7 +73,9 @@ class WorkerSettings(BaseSettings):
         None,
         description="HOST:PORT on which /metrics and /health are served; nothing listens when not set",
     )
-    log_level: str = Field("info", description="Of the log on stderr: debug, info, warning, error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Of the log on stderr: debug, info, warning, error"
+    )
 
     @field_validator("allow_fields")
     @classmethod

@@ -93,3 +93,8 @@ def test_what_cannot_be_sent_is_no_token(token: str) -> None:
     with pytest.raises(ValidationError, match="a token is") as refused:
         settings(token=SecretStr(token))
     assert not token.strip() or token not in str(refused.value)
+
+
+def test_a_log_level_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'debug', 'info', 'warning' or 'error'"):
+        settings(log_level="verbose")
