@@ -28,7 +28,8 @@ def test_a_password_is_refused_and_not_repeated(user: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http://u:geheim@h:abc", "u:geheim@h:80", '"http://u:geheim@h:80"', "http://u:geheim=@h"]
+    "text",
+    ["http://u:geheim@h:abc", "u:geheim@h:80", '"http://u:geheim@h:80"', "http://u:geheim=@h"],
 )
 def test_nor_is_one_in_what_is_no_address(text: str) -> None:
     with pytest.raises(EngineAddressError) as refused:
