@@ -1,6 +1,7 @@
 """What the commands that serve share: settings from options, what is wrong with them, the loop that runs."""
 
 import errno
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -86,6 +87,8 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
             fail(command, f"{option_of(name)}: {path}: {error.strerror}", CHOICE_WRONG)
         if not there:
             fail(command, f"{option_of(name)}: there is no file {path}", CHOICE_WRONG)
+        if path is not None and not os.access(path, os.R_OK):
+            fail(command, f"{option_of(name)}: {path} may not be read by this user", CHOICE_WRONG)
     return settings
 
 

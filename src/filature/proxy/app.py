@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import getpass
 import logging
 import os
 import random
@@ -356,5 +357,16 @@ def _server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(cert, key, _passphrase)
     return context
+
+
+def _passphrase() -> str:
+    """Of an encrypted key, as OpenSSL would ask for it; it would fail without a word where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise ssl.SSLError(
+            0,
+            "the key has a passphrase, and there is no terminal to ask for it: `openssl pkey -in KEY -out NEW` takes "
+            "it off",
+        )
+    return getpass.getpass("Passphrase of the TLS key: ")

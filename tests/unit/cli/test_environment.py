@@ -1,13 +1,25 @@
 """What commands say on machines that lack something: a home, files that can be read, text in an argument."""
 
+import io
+import os
+import ssl
+import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from typer.testing import CliRunner
 
 from filature.cli.main import app
+from filature.proxy.app import _server_tls
 
+TLS: Final = Path(__file__).parents[2] / "data" / "tls"
 WORKER = ("worker", "--proxy", "http://p:1", "--token", "t", "--engine", "http://e:1")
 
 
@@ -38,3 +50,31 @@ def test_a_user_without_a_home_is_told_what_to_give(
     names = ("XDG_DATA_HOME", "FILATURE_DATA_DIR", "FILATURE_WORKER_DATA_DIR", "FILATURE_DATABASE")
     said = refused(*words, env=dict.fromkeys(names), status=status)
     assert "give a folder by --data-dir" in said
+
+
+@pytest.mark.parametrize("setting", ["tls_cert", "tls_key", "engine_ca"])
+def test_a_file_that_this_user_may_not_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    """By the variable: of an option's file it is looked at before."""
+    file = tmp_path / "file.pem"
+    file.touch()
+    files = dict.fromkeys(("FILATURE_TLS_CERT", "FILATURE_TLS_KEY"), str(TLS / "cert.pem"))
+    env = files | {f"FILATURE_{setting}".upper(): str(file)}
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file and may(path, mode))
+    said = refused("up", "--engine", "http://e:1", env=dict(env))
+    option = setting.replace("_", "-")
+    assert said == f"filature up: --{option}: {file} may not be read by this user\n"
+
+
+def test_an_encrypted_key_that_nobody_can_be_asked_for_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    key = load_pem_private_key((TLS / "key.pem").read_bytes(), None)
+    encrypted = tmp_path / "key.pem"
+    form = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    encrypted.write_bytes(key.private_bytes(*form))
+    with pytest.raises(ssl.SSLError, match="the key has a passphrase"):
+        _server_tls(TLS / "cert.pem", encrypted)
