@@ -78,3 +78,18 @@ def test_an_encrypted_key_that_nobody_can_be_asked_for_is_told_so(
     encrypted.write_bytes(key.private_bytes(*form))
     with pytest.raises(ssl.SSLError, match="the key has a passphrase"):
         _server_tls(TLS / "cert.pem", encrypted)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("account", "create", "m\udce4x"),
+        ("account", "show", "m\udce4x"),
+        ("usage", "list", "--model", "m\udce4x"),
+        ("price", "alias", "a", "m\udce4x"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    env = {"FILATURE_DATA_DIR": str(tmp_path), "FILATURE_ADMIN_URL": None}
+    assert CliRunner(env=env).invoke(app, ["db", "upgrade"]).exit_code == 0
+    assert "is no text in this locale" in refused(*words, env=dict(env))
