@@ -83,6 +83,8 @@ class Database:
         """
         script = ScriptDirectory(str(_MIGRATIONS))
         try:
+            if self.kind == "sqlite":
+                self.path.touch(mode=0o600)  # SQLite would make it for all to read
             with self.engine.begin() as connection:
                 current = MigrationContext.configure(connection).get_current_revision()
                 if current == script.get_current_head():
@@ -96,6 +98,8 @@ class Database:
                 _migrate(connection, script)
         except DBAPIError as error:
             raise StoreError(f"{self.name} cannot be used: {error.orig}") from None
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be used: {error.strerror}") from None
 
     def close(self) -> None:
         self.engine.dispose()

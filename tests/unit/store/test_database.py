@@ -1,3 +1,5 @@
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,14 @@ def test_no_database_s_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(StoreError, match=r"write sqlite:///path/to/file\.db or postgresql:") as no:
         Database(url)
     assert "secret" not in no.value.message
+
+
+def test_a_new_file_is_its_owner_s_alone_from_the_beginning(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'filature.db'}")
+    before = os.umask(0)
+    try:
+        database.upgrade()
+    finally:
+        os.umask(before)
+    database.close()
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
