@@ -23,6 +23,7 @@ def change(
     data_dir: Annotated[
         Path | None,
         typer.Option(
+            envvar="FILATURE_WORKER_DATA_DIR",
             help="The worker's, where it has one of its own. [~/.local/share/filature/worker]"
         ),
     ] = None,
