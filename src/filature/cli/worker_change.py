@@ -24,7 +24,7 @@ def change(
         Path | None,
         typer.Option(
             envvar="FILATURE_WORKER_DATA_DIR",
-            help="The worker's, where it has one of its own. [~/.local/share/filature/worker]"
+            help="The worker's, where it has one of its own. [~/.local/share/filature/worker]",
         ),
     ] = None,
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import secrets
+import socket
 import ssl
 import sys
 import time
@@ -249,7 +250,10 @@ class Proxy:
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
         self._downstream.on_full = partial(self.metrics.limit_reached, "connections_max")
         self._downstream.bodies.on_full = partial(self.metrics.limit_reached, "bodies_bytes_max")
-        await self._listen(self._downstream)
+        try:
+            await self._listen(self._downstream)
+        except (socket.gaierror, UnicodeError) as error:  # the latter of labels that no name has
+            raise OSError(f"{settings.host!r} is no address here: {error}") from None
         token = settings.admin_token
         secret = admin_token(settings.data_dir) if token is None else token.get_secret_value()
         self._admin = AdminServer(

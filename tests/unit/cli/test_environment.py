@@ -3,6 +3,7 @@
 import io
 import os
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer.testing import CliRunner
 
+import filature
 from filature.cli.main import app
 from filature.proxy.app import _server_tls
 
@@ -93,3 +95,20 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path, words: tuple[str, ..
     env = {"FILATURE_DATA_DIR": str(tmp_path), "FILATURE_ADMIN_URL": None}
     assert CliRunner(env=env).invoke(app, ["db", "upgrade"]).exit_code == 0
     assert "is no text in this locale" in refused(*words, env=dict(env))
+
+
+@pytest.mark.parametrize(
+    "tls", [(), ("--tls-cert", TLS / "cert.pem", "--tls-key", TLS / "key.pem")]
+)
+@pytest.mark.parametrize("host", ["a\x01b", "a..b"])
+def test_a_host_that_is_no_address_is_named(
+    tmp_path: Path, host: str, tls: tuple[str | Path, ...]
+) -> None:
+    words = ["proxy", "--host", host, "--port", "0", "--data-dir", str(tmp_path), *map(str, tls)]
+    environment = os.environ | {"PYTHONPATH": str(Path(filature.__file__).parents[1])}
+    command = [sys.executable, "-m", "filature", *words]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert f"filature proxy: cannot listen: {host!r} is no address here: " in done.stderr
