@@ -64,6 +64,7 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
     from filature.errors import StoreError  # noqa: PLC0415  # as above
 
     given = {SEVERAL.get(name, name): value for name, value in given.items() if value != []}
+    _say_unknown(command)
     try:
         settings = kind(**given)
     except ValidationError as error:
@@ -90,6 +91,20 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
         if path is not None and not os.access(path, os.R_OK):
             fail(command, f"{option_of(name)}: {path} may not be read by this user", CHOICE_WRONG)
     return settings
+
+
+def _say_unknown(command: str) -> None:
+    """Variables that nothing reads: a mistyped one would leave its setting as it is without a word."""
+    from filature.proxy.settings import ProxySettings  # noqa: PLC0415  # --help is quick
+    from filature.worker.settings import WorkerSettings  # noqa: PLC0415  # as above
+
+    known = {"FILATURE_ADMIN_URL"}
+    for kind in (ProxySettings, WorkerSettings):
+        prefix = kind.model_config["env_prefix"]
+        known.update(f"{prefix}{name}".upper() for name in kind.model_fields)
+    for name in sorted(os.environ):
+        if name.upper().startswith("FILATURE_") and name.upper() not in known:
+            sys.stderr.write(f"filature {command}: {name} is no setting: see docs/settings.md\n")
 
 
 def default_folder(command: str) -> Path:

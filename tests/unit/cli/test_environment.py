@@ -112,3 +112,18 @@ def test_a_host_that_is_no_address_is_named(
     )
     assert done.returncode == 1
     assert f"filature proxy: cannot listen: {host!r} is no address here: " in done.stderr
+
+
+def test_a_variable_that_is_no_setting_is_named() -> None:
+    """And those that are one are not."""
+    env = {
+        "FILATURE_KEYLES": "false",
+        "FILATURE_WORKER_TOKN": "t",
+        "FILATURE_ADMIN_URL": "http://a",
+    }
+    env |= {"FILATURE_WORKER_TOKEN": "t", "FILATURE_HOST": "127.0.0.1"}
+    result = CliRunner(env=env).invoke(app, ["up", "--engine", "nothing"])
+    assert result.exit_code == 2
+    *named, _ = result.stderr.splitlines()
+    unknown = ["FILATURE_KEYLES", "FILATURE_WORKER_TOKN"]
+    assert named == [f"filature up: {name} is no setting: see docs/settings.md" for name in unknown]
