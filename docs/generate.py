@@ -22,8 +22,8 @@ SETTINGS_HEAD = """\
 Made from `filature/proxy/settings.py` by `make docs`; do not edit.
 
 Each is read from the environment variable; those that have an option of `filature up` or `filature proxy` can be given
-there, which counts more. An empty variable is one that is not set. Times are in seconds, sizes in bytes, prices in
-credits. Lists are parted by spaces.
+there, which counts more. An empty variable is one that is not set; one that is no setting is named at the start. Times
+are in seconds, sizes in bytes, prices in credits. Lists are parted by spaces.
 
 | variable | option | default | meaning |
 | --- | --- | --- | --- |

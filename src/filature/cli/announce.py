@@ -107,9 +107,8 @@ def curl(url: str, model: str, *, keyless: bool) -> str:
 
 
 def authority(host: str, port: int) -> str:
-    """What a client on this machine connects to."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
-        host = "127.0.0.1"
+    """What a client on this machine connects to: who listens on all of IPv6 does so on it alone."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

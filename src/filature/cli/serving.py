@@ -1,6 +1,7 @@
 """What the commands that serve share: settings from options, what is wrong with them, the loop that runs."""
 
 import errno
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -60,7 +61,10 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
     """
     from pydantic import ValidationError  # noqa: PLC0415  # --help is quick
 
+    from filature.errors import StoreError  # noqa: PLC0415  # as above
+
     given = {SEVERAL.get(name, name): value for name, value in given.items() if value != []}
+    _say_unknown(command)
     try:
         settings = kind(**given)
     except ValidationError as error:
@@ -74,6 +78,8 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
                 place = f"{kind.model_config['env_prefix']}{name}".upper()
             lines.append(f"{place}: {'is needed' if missing else message}")
         fail(command, "\n".join(lines), CHOICE_WRONG)
+    except StoreError as error:
+        fail(command, error.message, CHOICE_WRONG)
     for name in files:
         path: Path | None = getattr(settings, name)
         try:
@@ -82,7 +88,34 @@ def settings_of(command: str, kind: type[S], given: dict[str, Any], files: tuple
             fail(command, f"{option_of(name)}: {path}: {error.strerror}", CHOICE_WRONG)
         if not there:
             fail(command, f"{option_of(name)}: there is no file {path}", CHOICE_WRONG)
+        if path is not None and not os.access(path, os.R_OK):
+            fail(command, f"{option_of(name)}: {path} may not be read by this user", CHOICE_WRONG)
     return settings
+
+
+def _say_unknown(command: str) -> None:
+    """Variables that nothing reads: a mistyped one would leave its setting as it is without a word."""
+    from filature.proxy.settings import ProxySettings  # noqa: PLC0415  # --help is quick
+    from filature.worker.settings import WorkerSettings  # noqa: PLC0415  # as above
+
+    known = {"FILATURE_ADMIN_URL"}
+    for kind in (ProxySettings, WorkerSettings):
+        prefix = kind.model_config["env_prefix"]
+        known.update(f"{prefix}{name}".upper() for name in kind.model_fields)
+    for name in sorted(os.environ):
+        if name.upper().startswith("FILATURE_") and name.upper() not in known:
+            sys.stderr.write(f"filature {command}: {name} is no setting: see docs/settings.md\n")
+
+
+def default_folder(command: str) -> Path:
+    """The data directory where none is given."""
+    from filature.errors import StoreError  # noqa: PLC0415  # --help is quick
+    from filature.proxy.settings import default_data_dir  # noqa: PLC0415  # as above
+
+    try:
+        return default_data_dir()
+    except StoreError as error:
+        fail(command, error.message, CHOICE_WRONG)
 
 
 def proxy_settings(command: str, given: dict[str, Any]) -> "ProxySettings":

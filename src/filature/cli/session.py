@@ -143,6 +143,9 @@ def command(group: typer.Typer, function: "Command[P]", *, begins: bool = False)
             lost = f"its output is not whole ({error.strerror}); what it changed stays changed"
             sys.stderr.write(f"{ctx.command_path}: {lost}\n")
             raise typer.Exit(FAILED) from None
+        except UnicodeEncodeError:  # of bytes that this locale has no characters for
+            sys.stderr.write(f"{ctx.command_path}: what was given is no text in this locale\n")
+            raise typer.Exit(CHOICE_WRONG) from None
         except (CommandFailed, FilatureError) as error:
             sys.stderr.write(f"{ctx.command_path}: {error.message}\n")
             status = error.status if isinstance(error, CommandFailed) else FAILED

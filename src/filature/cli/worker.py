@@ -12,7 +12,7 @@ from filature.cli import worker_audit, worker_change, worker_statement
 from filature.cli.announce import say
 from filature.cli.connect import CHOICE_WRONG
 from filature.cli.key import coefficient_text
-from filature.cli.serving import fail, run, settings_of
+from filature.cli.serving import default_folder, fail, run, settings_of
 from filature.cli.session import Session, command, target_of_environment
 from filature.cli.tables import Column, credits_text, show_json, show_table
 from filature.cli.times import unix_ms
@@ -131,13 +131,12 @@ def worker(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
 
 def _serve(given: dict[str, Any]) -> None:
     """Run a worker by its options, until it is told to stop."""
-    from filature.proxy.settings import default_data_dir  # noqa: PLC0415  # --help is quick
-    from filature.worker.app import serve  # noqa: PLC0415  # as above
+    from filature.worker.app import serve  # noqa: PLC0415  # --help is quick
     from filature.worker.settings import WorkerSettings  # noqa: PLC0415  # as above
 
     settings = settings_of("worker", WorkerSettings, given, ("engine_ca", "proxy_ca"))
     if "data_dir" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"data_dir": default_data_dir() / "worker"})
+        settings = settings.model_copy(update={"data_dir": default_folder("worker") / "worker"})
     run("worker", serve(settings, Announcement().started), settings.log_level)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from filature.cli.connect import CHOICE_WRONG
-from filature.cli.serving import fail
+from filature.cli.serving import default_folder, fail
 
 _COMMAND = "worker change"
 
@@ -23,7 +23,8 @@ def change(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="The worker's, where it has one of its own. [~/.local/share/filature/worker]"
+            envvar="FILATURE_WORKER_DATA_DIR",
+            help="The worker's, where it has one of its own. [~/.local/share/filature/worker]",
         ),
     ] = None,
 ) -> None:
@@ -33,7 +34,6 @@ def change(
     """
     from pydantic import ValidationError  # noqa: PLC0415  # --help is quick
 
-    from filature.proxy.settings import default_data_dir  # noqa: PLC0415  # as above
     from filature.worker.settings import OUTBOX_FILE  # noqa: PLC0415  # as above
     from filature.worker.terms import (  # noqa: PLC0415  # as above
         Change,
@@ -46,7 +46,7 @@ def change(
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         fail(_COMMAND, "give --coefficient, --max-requests or both", CHOICE_WRONG)
-    folder = data_dir or default_data_dir() / "worker"
+    folder = data_dir or default_folder(_COMMAND) / "worker"
     try:
         if not (folder / OUTBOX_FILE).exists():
             fail(_COMMAND, f"{folder} is no worker's data directory: --data-dir", CHOICE_WRONG)

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import getpass
 import logging
 import os
 import random
 import secrets
+import socket
 import ssl
 import sys
 import time
@@ -248,7 +250,10 @@ class Proxy:
         self._downstream = Downstream(routes, self._clock, self._plane.limits)
         self._downstream.on_full = partial(self.metrics.limit_reached, "connections_max")
         self._downstream.bodies.on_full = partial(self.metrics.limit_reached, "bodies_bytes_max")
-        await self._listen(self._downstream)
+        try:
+            await self._listen(self._downstream)
+        except (socket.gaierror, UnicodeError) as error:  # the latter of labels that no name has
+            raise OSError(f"{settings.host!r} is no address here: {error}") from None
         token = settings.admin_token
         secret = admin_token(settings.data_dir) if token is None else token.get_secret_value()
         self._admin = AdminServer(
@@ -356,5 +361,16 @@ def _server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(cert, key, _passphrase)
     return context
+
+
+def _passphrase() -> str:
+    """Of an encrypted key, as OpenSSL would ask for it; it would fail without a word where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise ssl.SSLError(
+            0,
+            "the key has a passphrase, and there is no terminal to ask for it: `openssl pkey -in KEY -out NEW` takes "
+            "it off",
+        )
+    return getpass.getpass("Passphrase of the TLS key: ")

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from filature.admin.amounts import CREDITS_PATTERN
 from filature.answer.pricing import Tariff
+from filature.errors import StoreError
 from filature.relay.engines import EngineAddress, key_in_header
 from filature.relay.limits import MIB, RelayLimits
 from filature.request.limits import RequestLimits
@@ -34,9 +35,17 @@ Price = Annotated[Decimal, BeforeValidator(_as_written), Field(ge=0, le=1_000_00
 
 
 def default_data_dir() -> Path:
-    """``$XDG_DATA_HOME/filature`` (XDG Base Directory Specification), else below the home directory."""
+    """``$XDG_DATA_HOME/filature`` (XDG Base Directory Specification), else below the home directory.
+
+    Raises StoreError where there is none, as for a user who is not in the system's list.
+    """
     base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "filature"
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "share") / "filature"
+    except RuntimeError:
+        raise StoreError(
+            "This user has no home directory that data could be kept in: give a folder by --data-dir."
+        ) from None
 
 
 class ProxySettings(BaseSettings):

@@ -62,15 +62,16 @@ class EngineAddress:
         """Raises EngineAddressError."""
         url, _, names = text.partition("=")
         parts = urlsplit(url)
+        shown = repr(url) if "@" not in text else "with a user"  # a password is not repeated
         try:
             port = parts.port
         except ValueError:
-            raise EngineAddressError(f"engine {url!r}: the port is not a number") from None
+            raise EngineAddressError(f"engine {shown}: the port is not a number") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EngineAddressError(
-                f"engine {url!r}: write it as http://host:port or https://host[:port][/base]"
+                f"engine {shown}: write it as http://host:port or https://host[:port][/base]"
             )
-        if parts.query or parts.fragment or "@" in parts.netloc:  # a password is not repeated
+        if parts.query or parts.fragment or "@" in parts.netloc:
             where = f"{parts.hostname}{parts.path}"
             raise EngineAddressError(f"engine {where!r}: no query, fragment or user belongs in it")
         if not _VISIBLE.fullmatch(url):

@@ -57,6 +57,8 @@ class Database:
     @property
     def name(self) -> str:
         """For messages: the URL without its password."""
+        if self.kind == "sqlite":
+            return f"{_SQLITE_START}{self.url.database}"
         return self.url.render_as_string(hide_password=True)
 
     def must_be_there(self) -> None:
@@ -81,6 +83,8 @@ class Database:
         """
         script = ScriptDirectory(str(_MIGRATIONS))
         try:
+            if self.kind == "sqlite":
+                self.path.touch(mode=0o600)  # SQLite would make it for all to read
             with self.engine.begin() as connection:
                 current = MigrationContext.configure(connection).get_current_revision()
                 if current == script.get_current_head():
@@ -94,6 +98,8 @@ class Database:
                 _migrate(connection, script)
         except DBAPIError as error:
             raise StoreError(f"{self.name} cannot be used: {error.orig}") from None
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be used: {error.strerror}") from None
 
     def close(self) -> None:
         self.engine.dispose()
@@ -167,21 +173,25 @@ def in_use(database: Database, holder: str) -> StoreError:
 
 
 def _parsed(url: str) -> URL:
+    if url.startswith(_SQLITE_START):  # what follows is the path as it is, whatever signs are in it
+        path = url.removeprefix(_SQLITE_START)
+        if path and path != ":memory:":
+            return URL.create("sqlite", database=path)
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise StoreError(f"{url!r} is no database's URL: {_FORMS}") from None
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        shown = "this" if "@" in url else repr(url)  # a password is not repeated
+        raise StoreError(f"{shown} is no database's URL: {_FORMS}") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
         password = parsed.query.get("password")
         if isinstance(password, str):  # libpq takes it there, too, but there it would be shown
             parsed = parsed.set(password=password).difference_update_query(["password"])
         return parsed
-    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return parsed
-    raise StoreError(f"{parsed.render_as_string()} cannot be used: {_FORMS}")
+    raise StoreError(f"{parsed.set(query={}).render_as_string()} cannot be used: {_FORMS}")
 
 
+_SQLITE_START: Final = "sqlite:///"
 _FORMS: Final = "write sqlite:///path/to/file.db or postgresql://user@host/name"
 
 

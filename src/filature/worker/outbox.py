@@ -108,7 +108,9 @@ class Outbox:
 
     def _lock(self) -> None:
         """For as long as this process lives: reports of two workers would be delivered in one's name."""
-        locked = self._path.with_suffix(".lock").open("wb")
+        place = self._path.with_suffix(".lock")
+        place.touch(mode=0o600)  # whoever can open it can hold the lock
+        locked = place.open("wb")
         try:
             fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -251,8 +253,10 @@ class Outbox:
     # in a thread
 
     def _prepare(self) -> None:
-        self._path.touch()
-        self._path.chmod(0o600)  # and so are the files that the database puts beside it
+        self._path.touch(mode=0o600)
+        self._path.chmod(
+            0o600
+        )  # also where it was there; and so are the files that the database puts beside it
         connection = self._connect()
         with _transaction(connection):
             connection.execute(_TABLE)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import filature
 from filature import __version__
-from filature.cli.announce import curl
+from filature.cli.announce import authority, curl
 from filature.cli.main import app
 from filature.proxy.settings import ProxySettings
 from filature.worker.settings import WorkerSettings
@@ -135,3 +135,16 @@ def test_the_curl_to_paste_is_one_shell_word_per_argument() -> None:
 def test_where_requests_need_a_key_the_curl_has_a_place_for_it() -> None:
     words = shlex.split(curl("http://127.0.0.1:1", "m", keyless=False))
     assert words[words.index("-H") + 1] == "Authorization: Bearer sk-fil-…"
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("0.0.0.0", "127.0.0.1:7"),
+        ("::", "[::1]:7"),
+        ("::1", "[::1]:7"),
+        ("proxy.example", "proxy.example:7"),
+    ],
+)
+def test_the_address_that_is_told_is_one_that_is_listened_on(host: str, told: str) -> None:
+    assert authority(host, 7) == told

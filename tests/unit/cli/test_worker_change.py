@@ -43,3 +43,9 @@ def test_a_folder_of_nobody_s_worker(cli: Caller, tmp_path: Path) -> None:
     assert "is no worker's data directory" in said
     options = ("--coefficient", "1", "--data-dir", "x" * 300)
     assert "File name too long" in cli.failed("worker", "change", *options)
+
+
+def test_the_folder_that_the_worker_is_told_by_its_variable(cli: Caller, folder: Path) -> None:
+    cli.env["FILATURE_WORKER_DATA_DIR"] = str(folder)
+    cli.said("worker", "change", "--coefficient", "900")
+    assert read_change(folder) == Change(coefficient=900)

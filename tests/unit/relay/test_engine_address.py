@@ -27,6 +27,16 @@ def test_a_password_is_refused_and_not_repeated(user: str) -> None:
     assert "geheim" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["http://u:geheim@h:abc", "u:geheim@h:80", '"http://u:geheim@h:80"', "http://u:geheim=@h"],
+)
+def test_nor_is_one_in_what_is_no_address(text: str) -> None:
+    with pytest.raises(EngineAddressError) as refused:
+        EngineAddress.parse(text)
+    assert "geheim" not in str(refused.value)
+
+
 def settings(kind: str, key: str) -> Any:
     if kind == "proxy":
         return ProxySettings(engine_key=SecretStr(key))

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -385,3 +387,16 @@ async def test_reports_for_proxies_that_are_not_named_any_more_are_told_of_and_f
         assert len(again) == 4
     async with opened(tmp_path) as again:
         assert len(again) == 4, "those for a proxy that is named are kept"
+
+
+async def test_its_files_are_their_owner_s_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with opened(tmp_path) as outbox:
+            outbox.add(A, report(1))
+            await outbox.flush()
+            modes = {each.name: each.stat().st_mode for each in (tmp_path / "worker").iterdir()}
+    finally:
+        os.umask(before)
+    assert {"outbox.db", "outbox.lock"} <= set(modes)
+    assert {stat.S_IMODE(mode) for mode in modes.values()} == {0o600}, modes
