@@ -5,6 +5,7 @@ import ssl
 from dataclasses import dataclass
 from typing import cast
 
+from filature.relay.addresses import Addresses
 from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
 from filature.relay.open_files import NO_MORE
@@ -26,6 +27,7 @@ class DialingPool(UpstreamPool):
     def __init__(self, origin: Origin, clock: CoarseClock, limits: RelayLimits) -> None:
         super().__init__(clock, limits)
         self._origin = origin
+        self._addresses = Addresses(origin.host, origin.port)
         self._connecting: dict[Caller, asyncio.Task[None]] = {}
 
     def send(self, caller: Caller, request: bytes, *, fresh: bool = False) -> None:
@@ -52,21 +54,26 @@ class DialingPool(UpstreamPool):
         origin = self._origin
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(self)
+        addresses, turn = self._addresses, 0
         try:
             async with asyncio.timeout(self.limits.connect_s):
+                host, turn = await addresses.pick()
                 await loop.create_connection(
                     lambda: cast(asyncio.Protocol, connection),
-                    origin.host,
+                    host,
                     origin.port,
                     ssl=origin.tls,
+                    server_hostname=None if origin.tls is None else origin.host,
                 )
         except asyncio.CancelledError:
             connection.gone()  # it may have been made, and uvloop closes it without a word
             raise
         except TimeoutError:
             connection.gone()
+            addresses.silent(turn)
             caller.on_lost(f"no connection within {self.limits.connect_s:g} s")
         except OSError as error:
+            addresses.failed(turn)
             reason = f"cannot connect: {error.strerror or error}"
             caller.on_lost(reason, ours=error.errno in NO_MORE)
         except UnicodeError:  # the look-up's, of labels that no name has

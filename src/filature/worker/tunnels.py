@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import urlsplit
 
+from filature.relay.addresses import Addresses
 from filature.relay.downstream import Downstream, DownstreamConnection
 from filature.relay.http1 import HEAD_BYTES_MAX, ProtocolError, parse_response_head
 from filature.relay.sockets import keep_alive
@@ -68,6 +69,7 @@ class Tunnels:
             f"upgrade: {control.TUNNEL_PROTOCOL}",
         )
         self._request = "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+        self._addresses = Addresses(address.host, address.port)
         self._dials: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._not_before = 0.0
@@ -113,18 +115,30 @@ class Tunnels:
         loop = asyncio.get_running_loop()
         address = self.address
         handshake = _Handshake(self._request, self.downstream)
+        turn = 0
         try:
             async with asyncio.timeout(CONNECT_S):
+                host, turn = await self._addresses.pick()
                 transport, _ = await loop.create_connection(
-                    lambda: handshake, address.host, address.port, ssl=address.tls
+                    lambda: handshake,
+                    host,
+                    address.port,
+                    ssl=address.tls,
+                    server_hostname=None if address.tls is None else address.host,
                 )
                 try:
                     await handshake.done
                 except BaseException:
                     transport.abort()
                     raise
-        except (OSError, TimeoutError, DialFailed) as error:
-            self._failed(str(error) or "no answer in time")
+        except TimeoutError:
+            self._addresses.silent(turn)
+            self._failed("no answer in time")
+        except OSError as error:
+            self._addresses.failed(turn)
+            self._failed(str(error))
+        except DialFailed as error:
+            self._failed(str(error))
         else:
             self._failures = 0
 
