@@ -206,7 +206,7 @@ def test_a_dialect_that_the_engine_lacks(running: Chain) -> None:
     assert exchange.decoded()[0] == 404
     assert answer.status in (502, 503)
     assert answer.json()["type"] == "error"
-    assert running.record(answer)["outcome"] == "engine_failed"
+    assert running.record(answer)["outcome"] == "refused_by_engine"
     # the engine is not set aside for it
     assert running.ask(CHAT, chat())[0].status == 200
 
