@@ -15,8 +15,8 @@ _FIRST: Final = {
 }
 """Where a prompt begins, behind ``instructions`` and ``system``."""
 _ATTRIBUTION: Final = "x-anthropic-billing-header:"
-"""How the first part of Anthropic's command line's system prompt begins, which has another hash in each request; engines leave it
-out of what they cache."""
+"""How the first part of a system prompt of Anthropic's command line begins, which has another hash in each request;
+engines leave it out of what they cache."""
 
 
 def prefix_of(request: ParsedRequest, account: str) -> int:
