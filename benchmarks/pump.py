@@ -3,13 +3,10 @@
 Run as ``python -m benchmarks.pump --engine-port N``; prints one JSON line with its port, serves until its input ends.
 """
 
-import argparse
 import asyncio
-import json
-import sys
 from typing import cast
 
-import uvloop
+from benchmarks.serving import main
 
 
 class _Side(asyncio.Protocol):
@@ -58,19 +55,5 @@ class _Side(asyncio.Protocol):
             self._peer.close()
 
 
-async def _serve(engine_port: int) -> None:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Side(engine_port), "127.0.0.1", 0, backlog=4096)
-    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
-    server.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine-port", type=int, required=True)
-    uvloop.run(_serve(parser.parse_args().engine_port))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda engine_port: lambda: _Side(engine_port))

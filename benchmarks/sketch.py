@@ -5,15 +5,14 @@ It meters usage and puts a cost in, and no more: it trusts both sides, validates
 Run as ``python -m benchmarks.sketch --engine-port N``; prints one JSON line with its port, serves until its input ends.
 """
 
-import argparse
 import asyncio
-import json
-import sys
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import httptools
 import orjson
-import uvloop
+
+from benchmarks.serving import main
 
 _NANO_PER_TOKEN: Final = 3
 _EVENT_END: Final = b"\n\n"
@@ -162,22 +161,10 @@ class _Client(asyncio.Protocol):
         self._transport = None
 
 
-async def _serve(engine_port: int) -> None:
-    loop = asyncio.get_running_loop()
+def _relay(engine_port: int) -> Callable[[], asyncio.Protocol]:
     idle: list[_Engine] = []
-    server = await loop.create_server(
-        lambda: _Client(engine_port, idle), "127.0.0.1", 0, backlog=4096
-    )
-    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
-    server.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine-port", type=int, required=True)
-    uvloop.run(_serve(parser.parse_args().engine_port))
+    return lambda: _Client(engine_port, idle)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, _relay)

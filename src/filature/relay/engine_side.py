@@ -182,9 +182,7 @@ class EngineSide(ClientSide):
     # from the engine (Caller)
 
     def on_connected(self, connection: UpstreamConnection) -> None:
-        if (
-            self._upstream is not None
-        ):  # it is dead, and may have been read; so it stays when the next one is busy
+        if self._upstream is not None:  # which is dead, and may have been read
             self._record.sent_again = True
         self._upstream = connection
         self._record.queue_s = self._plane.timer() - self._started_at

@@ -256,7 +256,7 @@ class Outbox:
         self._path.touch(mode=0o600)
         self._path.chmod(
             0o600
-        )  # also where it was there; and so are the files that the database puts beside it
+        )  # of an earlier one; the files that the database puts beside it have the same
         connection = self._connect()
         with _transaction(connection):
             connection.execute(_TABLE)
