@@ -9,6 +9,7 @@ from filature.relay.addresses import Addresses
 from filature.relay.clock import CoarseClock
 from filature.relay.limits import RelayLimits
 from filature.relay.open_files import NO_MORE
+from filature.relay.tls import dial
 from filature.relay.upstream import Caller, UpstreamConnection, UpstreamPool
 
 
@@ -52,18 +53,13 @@ class DialingPool(UpstreamPool):
 
     async def _connect(self, caller: Caller, request: bytes) -> None:
         origin = self._origin
-        loop = asyncio.get_running_loop()
         connection = UpstreamConnection(self)
         addresses, turn = self._addresses, 0
         try:
             async with asyncio.timeout(self.limits.connect_s):
                 host, turn = await addresses.pick()
-                await loop.create_connection(
-                    lambda: cast(asyncio.Protocol, connection),
-                    host,
-                    origin.port,
-                    ssl=origin.tls,
-                    server_hostname=None if origin.tls is None else origin.host,
+                await dial(
+                    cast(asyncio.Protocol, connection), host, origin.port, origin.tls, origin.host
                 )
         except asyncio.CancelledError:
             connection.gone()  # it may have been made, and uvloop closes it without a word

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from filature.relay.downstream import Downstream
 from filature.relay.open_files import NO_MORE
+from filature.relay.tls import accept
 
 ACCEPTED_AT_ONCE: Final = 64
 """Connections, before others have their turn of the loop."""
@@ -107,12 +108,8 @@ class TlsListener:
 
     async def _shake_hands(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it left, took too long, or speaks something else
-            await self._loop.connect_accepted_socket(
-                self._downstream,
-                accepted,
-                ssl=self._context,
-                ssl_handshake_timeout=self._handshake_s,
-            )
+            async with asyncio.timeout(self._handshake_s):
+                await accept(self._downstream(), accepted, self._context)
 
     def _break_off(self) -> None:
         """The oldest: it reads the end of its connection, and ends."""

@@ -11,6 +11,7 @@ from filature.relay.addresses import Addresses
 from filature.relay.downstream import Downstream, DownstreamConnection
 from filature.relay.http1 import HEAD_BYTES_MAX, ProtocolError, parse_response_head
 from filature.relay.sockets import keep_alive
+from filature.relay.tls import dial
 from filature.wire import control
 from filature.worker.lasting import backoff_s
 
@@ -112,20 +113,13 @@ class Tunnels:
             connection.transport.abort()
 
     async def _dial(self) -> None:
-        loop = asyncio.get_running_loop()
         address = self.address
         handshake = _Handshake(self._request, self.downstream)
         turn = 0
         try:
             async with asyncio.timeout(CONNECT_S):
                 host, turn = await self._addresses.pick()
-                transport, _ = await loop.create_connection(
-                    lambda: handshake,
-                    host,
-                    address.port,
-                    ssl=address.tls,
-                    server_hostname=None if address.tls is None else address.host,
-                )
+                transport = await dial(handshake, host, address.port, address.tls, address.host)
                 try:
                     await handshake.done
                 except BaseException:
