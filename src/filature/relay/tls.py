@@ -26,6 +26,7 @@ class TlsTransport:
         "_decrypt",
         "_encrypt",
         "_ended",
+        "_has_begun",
         "_incoming",
         "_is_up",
         "_loop",
@@ -58,6 +59,7 @@ class TlsTransport:
         )
         self._encrypt: Callable[[bytes | memoryview], int] = self._session.write
         self._decrypt: Callable[[int], bytes] = self._session.read
+        self._has_begun = True  # a record whose beginning is no longer in ``_incoming``
         self._is_up = False
         self._closing = False
         self._paused = False
@@ -206,14 +208,17 @@ class TlsTransport:
 
     def _deliver(self) -> None:
         """Hand up all that has come, record by record."""
-        incoming, session = self._incoming, self._session
+        incoming = self._incoming
         while not (self._paused or self._closing):
-            size = incoming.pending + session.pending()  # no more than that can come of it
+            size = incoming.pending
             if not size:
                 break
+            if self._has_begun or size > RECORD_BYTES_MAX:
+                size = RECORD_BYTES_MAX
             try:
-                data = self._decrypt(min(size, RECORD_BYTES_MAX))
-            except ssl.SSLWantReadError:  # the rest of a record is still to come
+                data = self._decrypt(size)  # all of a record, so that nothing is left of it
+            except ssl.SSLWantReadError:
+                self._has_begun = True
                 break
             except ssl.SSLError:
                 self.abort()
@@ -221,6 +226,7 @@ class TlsTransport:
             if not data:  # TLS's own end
                 self._end()
                 return
+            self._has_begun = False
             self._protocol.data_received(data)
         if self._outgoing.pending:  # TLS has answered something itself
             self._flush()
