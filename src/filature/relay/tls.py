@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 RECORD_BYTES_MAX: Final = 16_384
 """Of what one record carries (RFC 8446, 5.1)."""
-FED_BYTES: Final = 65_536
+FED_BYTES: Final = 32_768
 """At once to TLS, which keeps for as long as it lives as much memory as it once held."""
 
 
