@@ -1,7 +1,6 @@
 """``filature up --split-roles``: a proxy and a worker in one process, with a real tunnel between them."""
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -45,7 +44,8 @@ class _Roles:
             if token.worker == WORKER and token.revoked_ms is None:
                 await store.worker_tokens.revoke(token.id)
         secret, _ = await store.worker_tokens.create(WORKER, None)
-        scheme = "http" if settings.tls_cert is None else "https"
+        certificate = proxy.certificate
+        scheme = "http" if certificate is None else "https"
         given = WorkerSettings(
             proxies=[f"{scheme}://{authority(settings.host, proxy.port)}"],
             token=SecretStr(secret),
@@ -59,17 +59,10 @@ class _Roles:
             drain_s=settings.drain_s,
             log_level=settings.log_level,
         )
-        self._worker = Worker(given, proxy_tls=self._tls())
+        self._worker = Worker(
+            given, proxy_tls=None if certificate is None else certificate.client_context()
+        )
         await self._worker.start()
-
-    def _tls(self) -> ssl.SSLContext | None:
-        """Trusts the proxy's own certificate, whatever name is in it."""
-        if self._settings.tls_cert is None:
-            return None
-        context = ssl.create_default_context(cafile=str(self._settings.tls_cert))
-        context.check_hostname = False
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # also where another has signed it
-        return context
 
     async def close(self) -> None:
         if self._starting is not None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import getpass
 import logging
 import os
 import random
@@ -23,6 +22,7 @@ from filature.proxy.admission import Admission
 from filature.proxy.audit.auditor import Auditor
 from filature.proxy.audit.recount import Recounter
 from filature.proxy.callers import Callers
+from filature.proxy.certificate import Certificate
 from filature.proxy.control import Control
 from filature.proxy.free_failures import FreeFailures
 from filature.proxy.pages import Pages
@@ -116,6 +116,7 @@ class Proxy:
         self._server: asyncio.Server | TlsListener | None = None
         self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self.certificate: Certificate | None = None
         self.port = 0
         self.admin_port = 0
 
@@ -269,29 +270,30 @@ class Proxy:
         host = f"[{settings.admin_host}]" if ":" in settings.admin_host else settings.admin_host
         url = f"http://{host}:{self.admin_port}"
         write_note(settings.data_dir, RunningProxy(os.getpid(), url, store.database.name))
-        self._tasks = [loop.create_task(watch(engine)) for engine in self.engines.engines]
+        self._tasks += [loop.create_task(watch(engine)) for engine in self.engines.engines]
         self._tasks.append(loop.create_task(self._upkeep.run()))
         self._tasks.append(loop.create_task(statements.run()))
 
     async def _listen(self, downstream: Downstream) -> None:
         settings = self.settings
-        tls = _server_tls(settings.tls_cert, settings.tls_key)
         server: asyncio.Server | TlsListener
-        if tls is None:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if settings.tls_cert is None or settings.tls_key is None:  # they come together
             server = await loop.create_server(
                 downstream, settings.host, settings.port, backlog=BACKLOG
             )
         else:
+            self.certificate = Certificate(settings.tls_cert, settings.tls_key)
             server = await TlsListener.open(
                 downstream,
                 settings.host,
                 settings.port,
-                context=tls,
+                context=self.certificate.context,
                 handshake_s=settings.head_s,
                 backlog=BACKLOG,
                 on_full=partial(self.metrics.limit_reached, "handshakes_max"),
             )
+            self._tasks.append(loop.create_task(self.certificate.follow(server)))
         self._server = server
         self.port = server.sockets[0].getsockname()[1]
 
@@ -354,23 +356,3 @@ async def serve(settings: ProxySettings, started: Callable[[Proxy], None] | None
 
 def _engine_tls(ca: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(ca) if ca is not None else None)
-
-
-def _server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert, key, _passphrase)
-    return context
-
-
-def _passphrase() -> str:
-    """Of an encrypted key, as OpenSSL would ask for it; it would fail without a word where nobody can be asked."""
-    if not sys.stdin.isatty():
-        raise ssl.SSLError(
-            0,
-            "the key has a passphrase, and there is no terminal to ask for it: `openssl pkey -in KEY -out NEW` takes "
-            "it off",
-        )
-    return getpass.getpass("Passphrase of the TLS key: ")

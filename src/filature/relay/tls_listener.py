@@ -36,7 +36,7 @@ class TlsListener:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._downstream = downstream
-        self._context = context
+        self.context = context
         self._handshake_s = handshake_s
         self._on_full = on_full
         part = downstream.limits.connections_max // HANDSHAKES_PART
@@ -109,7 +109,7 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it left, took too long, or speaks something else
             async with asyncio.timeout(self._handshake_s):
-                await accept(self._downstream(), accepted, self._context)
+                await accept(self._downstream(), accepted, self.context)
 
     def _break_off(self) -> None:
         """The oldest: it reads the end of its connection, and ends."""

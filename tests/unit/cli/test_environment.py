@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import filature
 from filature.cli.main import app
-from filature.proxy.app import _server_tls
+from filature.proxy.certificate import Certificate
 
 TLS: Final = Path(__file__).parents[2] / "data" / "tls"
 WORKER = ("worker", "--proxy", "http://p:1", "--token", "t", "--engine", "http://e:1")
@@ -79,7 +79,7 @@ def test_an_encrypted_key_that_nobody_can_be_asked_for_is_told_so(
     form = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     encrypted.write_bytes(key.private_bytes(*form))
     with pytest.raises(ssl.SSLError, match="the key has a passphrase"):
-        _server_tls(TLS / "cert.pem", encrypted)
+        Certificate(TLS / "cert.pem", encrypted)
 
 
 @pytest.mark.parametrize(
