@@ -108,6 +108,17 @@ async def test_where_no_file_is_left_it_accepts_again_after_a_while(
         assert full.tried > 1
 
 
+async def test_who_asks_without_tls_is_told_so() -> None:
+    async with chain(**CERTIFIED) as c:
+        client = await c.connect()
+        client.send(get("/v1/models"))
+        answer = await client.answer()
+        assert answer.status == 400
+        assert answer.json["error"]["message"] == "This port speaks TLS: ask by https://"
+        assert await client.eof() == b""
+        await shaking_hands(c, 0)
+
+
 async def test_a_port_that_is_taken_is_an_oserror() -> None:
     async with chain(**CERTIFIED) as c:
         with pytest.raises(OSError, match="in use"):

@@ -14,6 +14,9 @@ RECORD_BYTES_MAX: Final = 16_384
 FED_BYTES: Final = 32_768
 """At once to TLS, which keeps for as long as it lives as much memory as it once held."""
 
+_PLAIN_HTTP: Final = "HTTP_REQUEST"
+"""OpenSSL's name for the beginning of an HTTP request where a handshake's should be."""
+
 
 class TlsTransport:
     """One connection: to the loop a protocol, to the ``protocol`` above it a transport.
@@ -36,6 +39,7 @@ class TlsTransport:
         "_send",
         "_session",
         "_shaken",
+        "_to_plain_http",
         "_transport",
     )
 
@@ -45,8 +49,10 @@ class TlsTransport:
         context: ssl.SSLContext,
         *,
         server_hostname: str | None = None,
+        to_plain_http: bytes = b"",
     ) -> None:
-        """``server_hostname``: whom the other side has to be; None: this is the server."""
+        """``server_hostname``: whom the other side has to be; None: this is the server, and ``to_plain_http`` what a
+        client is told that asks without TLS."""
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._incoming = ssl.MemoryBIO()
@@ -61,6 +67,7 @@ class TlsTransport:
         self._decrypt: Callable[[int], bytes] = self._session.read
         self._has_begun = True  # a record whose beginning is no longer in ``_incoming``
         self._is_up = False
+        self._to_plain_http = to_plain_http
         self._closing = False
         self._paused = False
         self._ended = False  # the other side sends no more
@@ -192,7 +199,10 @@ class TlsTransport:
             return
         except ssl.SSLError as error:
             self._closing = True
-            self._flush()  # it is told why
+            if error.reason == _PLAIN_HTTP:
+                self._send(self._to_plain_http)
+            else:
+                self._flush()  # it is told why
             self._transport.close()
             if not self._shaken.done():
                 self._shaken.set_exception(error)
@@ -261,10 +271,13 @@ async def dial(
 
 
 async def accept(
-    protocol: asyncio.Protocol, accepted: socket.socket, context: ssl.SSLContext
+    protocol: asyncio.Protocol,
+    accepted: socket.socket,
+    context: ssl.SSLContext,
+    to_plain_http: bytes,
 ) -> None:
     """As ``dial``, from the other end."""
-    tls = TlsTransport(protocol, context)
+    tls = TlsTransport(protocol, context, to_plain_http=to_plain_http)
     loop = asyncio.get_running_loop()
     await loop.connect_accepted_socket(lambda: cast(asyncio.Protocol, tls), accepted)
     await tls.ready()

@@ -7,8 +7,10 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
+from filature.errors import InvalidRequest
 from filature.relay.downstream import Downstream
 from filature.relay.open_files import NO_MORE
+from filature.relay.responses import error_response
 from filature.relay.tls import accept
 
 ACCEPTED_AT_ONCE: Final = 64
@@ -19,6 +21,10 @@ HANDSHAKES_PART: Final = 8
 """So many-th of ``limits.connections_max`` may be in their handshake beside those that are connections already."""
 HANDSHAKES_LEAST: Final = 64
 """Or so many, where that is more: a worker dials 32 connections at once."""
+
+_TO_PLAIN_HTTP: Final = error_response(
+    InvalidRequest("This port speaks TLS: ask by https://"), None, headers=b"", keep_alive=False
+)
 
 
 class TlsListener:
@@ -109,7 +115,7 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it left, took too long, or speaks something else
             async with asyncio.timeout(self._handshake_s):
-                await accept(self._downstream(), accepted, self.context)
+                await accept(self._downstream(), accepted, self.context, _TO_PLAIN_HTTP)
 
     def _break_off(self) -> None:
         """The oldest: it reads the end of its connection, and ends."""
