@@ -58,9 +58,6 @@ def _arguments() -> argparse.Namespace:
         "--others", action="store_true", help="also the gateways that can be installed from PyPI"
     )
     parser.add_argument(
-        "--let-idle", action="store_true", help="hop: let the relays' core idle when it may"
-    )
-    parser.add_argument(
         "--without-filature", action="store_true", help="nginx (and the others) alone"
     )
     parser.add_argument(
@@ -159,11 +156,9 @@ def _parts(
         notes: list[str] = []
         for shape in shapes.HOP_SHAPES:
             names = [name for hop, alone in shapes.HOPS for name in (alone, hop)]
-            turns = measure.run_shape(shape, names, effort, _say, awake=not options.let_idle)
+            turns = measure.run_shape(shape, names, effort, _say)
             rows += report.hop_rows(turns)
             notes += turns.notes
-        idles = "idled when it might" if options.let_idle else "was kept from idling"
-        notes.append(f"hop: the relays' core {idles}, see benchmarks/awake.py")
         return rows, notes
 
     if not options.without_filature:

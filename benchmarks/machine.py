@@ -45,17 +45,14 @@ def core_busy_share(before: tuple[int, int], after: tuple[int, int]) -> float:
 
 
 def core_times(core: int | None) -> tuple[int, int]:
-    """(busy, total) of one core in ticks since the machine started; zeros for ``None``.
-
-    What runs at a lowered priority gives way, and does not count as busy.
-    """
+    """(busy, total) of one core in ticks since the machine started; zeros for ``None``."""
     if core is None:
         return 0, 0
     for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
         name, *values = line.split()
         if name == f"cpu{core}":
             numbers = [int(value) for value in values[:8]]
-            return sum(numbers) - numbers[1] - numbers[3] - numbers[4], sum(numbers)
+            return sum(numbers) - numbers[3] - numbers[4], sum(numbers)
     msg = f"no core {core}"
     raise LookupError(msg)
 

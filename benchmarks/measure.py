@@ -71,13 +71,8 @@ def run_shape(
     relays: Sequence[str],
     effort: Effort,
     progress: Callable[[str], None] = lambda _line: None,
-    *,
-    awake: bool = False,
 ) -> Turns:
-    """Starts an engine and the relays, gives each its turn, again and again. ``direct`` names no relay at all.
-
-    ``awake``: the relays' core is kept from idling meanwhile.
-    """
+    """Starts an engine and the relays, gives each its turn, again and again. ``direct`` names no relay at all."""
     relay_core, load_core = cores()
     turns = Turns(shape)
     with contextlib.ExitStack() as stack:
@@ -94,8 +89,6 @@ def run_shape(
             turns.measured[relay.name] = []
             if relay.pids:
                 turns.before[relay.name] = _memory_of(relay)
-        if awake:
-            stack.enter_context(processes.awake(relay_core))
         for turn in range(effort.rounds):
             for relay in started:
                 load = Load(

@@ -96,13 +96,6 @@ def engine(options: EngineOptions, *, core: int | None) -> Iterator[tuple[int, i
         yield announced_port(child), child.pid
 
 
-@contextlib.contextmanager
-def awake(core: int | None) -> Iterator[None]:
-    """Inside, ``core`` does not idle (benchmarks/awake.py)."""
-    with running([sys.executable, "-m", "benchmarks.awake"], core=core):
-        yield
-
-
 def generate(load: Load, *, core: int | None) -> Measured:
     """Runs the load generator in a process of its own and returns what it measured."""
     command = [sys.executable, "-m", "benchmarks.generator", json.dumps(asdict(load))]
