@@ -13,6 +13,8 @@ RECORD_BYTES_MAX: Final = 16_384
 """Of what one record carries (RFC 8446, 5.1)."""
 FED_BYTES: Final = 65_536
 """At once to TLS, which keeps for as long as it lives as much memory as it once held."""
+_NOBODY: Final = asyncio.Protocol()
+"""Above a connection that is over."""
 
 
 class TlsTransport:
@@ -107,8 +109,9 @@ class TlsTransport:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        protocol, self._protocol = self._protocol, _NOBODY  # no cycle: TLS's memory goes at once
         if self._is_up:
-            self._protocol.connection_lost(exc)
+            protocol.connection_lost(exc)
         elif not self._shaken.done():
             self._shaken.set_exception(exc or ConnectionResetError("closed in the TLS handshake"))
 

@@ -1,8 +1,10 @@
 """TLS between a protocol and the loop's plain transport: what is called, in what order, whatever comes."""
 
 import asyncio
+import gc
 import itertools
 import ssl
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -248,6 +250,20 @@ async def test_it_is_lost_once(first: str, then: str) -> None:
     assert ends.heard.events.count("lost") == 1
     assert ends.heard.events[-1] == "lost"
     assert ends.tls.is_closing()
+
+
+async def test_nothing_is_left_of_it_for_the_collector() -> None:
+    """Which looks seldom, and knows nothing of OpenSSL's memory."""
+    ends = Ends(server=True).shaken()
+    protocol = weakref.ref(ends.heard)
+    ends.tls.close()
+    await asyncio.sleep(0)
+    gc.disable()
+    try:
+        del ends
+        assert protocol() is None
+    finally:
+        gc.enable()
 
 
 # The handshake
