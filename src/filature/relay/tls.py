@@ -165,8 +165,7 @@ class TlsTransport:
     def resume_reading(self) -> None:
         if self._paused and not self._closing:
             self._paused = False
-            self._transport.resume_reading()
-            self._loop.call_soon(self._deliver)  # what had come before the pause
+            self._loop.call_soon(self._read_on)
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
@@ -229,6 +228,12 @@ class TlsTransport:
             self._flush()
         if self._ended and not (self._paused or self._closing):
             self._end()
+
+    def _read_on(self) -> None:
+        """What had come before a pause is first: else each pause would leave more of it here."""
+        self._deliver()
+        if not (self._paused or self._closing):
+            self._transport.resume_reading()
 
     def _end(self) -> None:
         """The other side sends no more."""

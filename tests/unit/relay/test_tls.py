@@ -105,6 +105,33 @@ async def test_an_end_that_comes_in_a_pause_begun_by_the_last_record_is_told_aft
     assert ends.heard.events == ["made", b"one", "eof", "lost"]
 
 
+async def test_no_more_is_read_before_what_had_come_is_taken() -> None:
+    """Else each pause would leave more of it here, with a side that sends faster than it is read."""
+    ends = Ends(server=True).shaken()
+    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends.receive(ends.peer.says(*(b"%d" % number for number in range(5))))
+    for number in range(1, 5):
+        assert ends.plain.calls == ["pause"] * number
+        ends.tls.resume_reading()
+        assert ends.plain.calls == ["pause"] * number
+        await asyncio.sleep(0)
+    assert ends.heard.data == b"01234"
+    ends.tls.resume_reading()
+    await asyncio.sleep(0)
+    assert ends.plain.calls == ["pause"] * 5 + ["resume"]
+
+
+async def test_a_pause_that_follows_at_once_holds() -> None:
+    ends = Ends(server=True).shaken()
+    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends.receive(ends.peer.says(b"one", b"two"))
+    ends.tls.resume_reading()
+    ends.tls.pause_reading()
+    await asyncio.sleep(0)
+    assert ends.heard.data == b"one"
+    assert "resume" not in ends.plain.calls
+
+
 async def test_who_was_not_paused_has_nothing_to_resume() -> None:
     ends = Ends(server=True).shaken()
     ends.tls.resume_reading()
@@ -189,6 +216,20 @@ async def test_an_abort_delivers_and_sends_no_more() -> None:
     await asyncio.sleep(0)
     assert ends.heard.events == ["made", b"one", "lost"]
     assert ends.plain.calls == ["abort"]
+
+
+async def test_who_waited_to_read_on_when_it_was_over_reads_nothing() -> None:
+    ends = Ends(server=True).shaken()
+    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends.receive(ends.peer.says(b"one", b"two"))
+    ends.tls.resume_reading()
+    ends.tls.abort()
+    ends.plain.lose()
+    await asyncio.sleep(0)
+    ends.tls.resume_reading()
+    await asyncio.sleep(0)
+    assert ends.heard.events == ["made", b"one", "lost"]
+    assert ends.plain.calls == ["pause", "abort"]
 
 
 async def test_the_other_side_s_end_is_answered_by_ours() -> None:
