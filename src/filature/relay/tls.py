@@ -129,13 +129,14 @@ class TlsTransport:
         if self._closing or not data:
             return
         try:
-            written = self._encrypt(data)  # one record
-            self._send(self._outgoing.read())
-            if written < len(data):
-                view = memoryview(data)
-                while written < len(data):
-                    written += self._encrypt(view[written:])
-                    self._send(self._outgoing.read())
+            if len(data) <= RECORD_BYTES_MAX:
+                self._encrypt(data)
+                self._send(self._outgoing.read())
+                return
+            view, written = memoryview(data), 0
+            while written < len(data):
+                written += self._encrypt(view[written : written + FED_BYTES])
+                self._send(self._outgoing.read())
         except ssl.SSLError:
             self.abort()
 
@@ -210,7 +211,7 @@ class TlsTransport:
         """Hand up all that has come, record by record."""
         incoming, session = self._incoming, self._session
         while not (self._paused or self._closing):
-            size = incoming.pending + session.pending()  # no more than that can come of it
+            size = incoming.pending + session.pending()
             if not size:
                 break
             try:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.relay.tls_ends import TLS, VERSIONS, Ends, Heard, Keys, Peer
 
-from filature.relay.tls import RECORD_BYTES_MAX
+from filature.relay.tls import FED_BYTES, RECORD_BYTES_MAX
 
 SIDES = pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
 EVERY_VERSION = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
@@ -154,6 +154,15 @@ async def test_what_is_written_arrives_whole(
     ends.tls.write(b"|")
     ends.tell_peer()
     assert ends.peer.reads() == (said + b"|", False)
+
+
+async def test_no_more_memory_is_kept_than_a_part_takes() -> None:
+    """TLS keeps what it once held, and a connection that carried a large body may stand ready for hours."""
+    ends = Ends(server=False).shaken()
+    ends.tls.write(b"x" * (10 * FED_BYTES))
+    parts = [len(call) for call in ends.plain.calls]
+    assert len(parts) == 10
+    assert max(parts) < FED_BYTES + 200
 
 
 async def test_who_writes_hears_of_what_waits() -> None:
