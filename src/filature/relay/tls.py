@@ -13,6 +13,9 @@ RECORD_BYTES_MAX: Final = 16_384
 """Of what one record carries (RFC 8446, 5.1)."""
 FED_BYTES: Final = 65_536
 """At once to TLS, which keeps for as long as it lives as much memory as it once held."""
+OWN_BYTES_MAX: Final = 65_536
+"""Of TLS's own answers on one connection, to 2,000 wishes for new keys: a side that wants more, and reads none of them,
+would have all of them kept here."""
 _NOBODY: Final = asyncio.Protocol()
 """Above a connection that is over."""
 
@@ -32,6 +35,7 @@ class TlsTransport:
         "_is_up",
         "_loop",
         "_outgoing",
+        "_own_bytes",
         "_paused",
         "_protocol",
         "_send",
@@ -64,6 +68,7 @@ class TlsTransport:
         self._closing = False
         self._paused = False
         self._ended = False  # the other side sends no more
+        self._own_bytes = 0  # that TLS sent by itself since the handshake
         self._shaken: asyncio.Future[None] = self._loop.create_future()
         self._shaken.add_done_callback(_seen)
 
@@ -225,9 +230,15 @@ class TlsTransport:
                 self._end()
                 return
             self._protocol.data_received(data)
+        if self._closing:
+            return
         if self._outgoing.pending:  # TLS has answered something itself
+            self._own_bytes += self._outgoing.pending
             self._flush()
-        if self._ended and not (self._paused or self._closing):
+            if self._own_bytes > OWN_BYTES_MAX:
+                self.abort()
+                return
+        if self._ended and not self._paused:
             self._end()
 
     def _read_on(self) -> None:

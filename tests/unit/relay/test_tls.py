@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.relay.tls_ends import TLS, VERSIONS, Ends, Heard, Keys, Peer
 
-from filature.relay.tls import FED_BYTES, RECORD_BYTES_MAX
+from filature.relay.tls import FED_BYTES, OWN_BYTES_MAX, RECORD_BYTES_MAX
 
 SIDES = pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
 EVERY_VERSION = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
@@ -411,3 +411,13 @@ async def test_new_keys_are_given_and_used(tmp_path: Path) -> None:
     assert sum(map(len, ends.plain.calls)) == 3 * 27 + 15 + 22  # all wishes are answered
     ends.tell_peer()
     assert ends.peer.reads() == (b"by the new keys", False)
+
+
+async def test_new_keys_are_not_given_without_end(tmp_path: Path) -> None:
+    """A side that reads none of them would have all of them kept for it."""
+    ends, keys = wishing(tmp_path)
+    for _ in range(OWN_BYTES_MAX // 20):
+        ends.receive(keys.wish())
+    assert ends.plain.calls[-1] == "abort"
+    await asyncio.sleep(0)
+    assert ends.heard.events == ["made", "lost"]
