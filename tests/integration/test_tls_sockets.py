@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, cast
+from unittest.mock import Mock
 
 import pytest
 from tests.integration.harness import TLS, WAIT_S, Puppet, chain, says
@@ -24,6 +25,7 @@ from tests.integration.messages import (
 from tests.unit.relay.tls_ends import VERSIONS, Heard, client_tls, server_tls
 
 from filature.relay.tls import TlsTransport, accept, dial
+from filature.worker import tunnels
 
 CERTIFIED: Final[dict[str, Any]] = {"tls_cert": TLS / "cert.pem", "tls_key": TLS / "key.pem"}
 SIZES: Final = (1, 100, 16_384, 70_000, 5 << 20)
@@ -217,6 +219,26 @@ async def test_who_gives_up_in_any_turn_of_the_loop_leaves_no_connection() -> No
                     cancelled += 1
             assert heard.events in ([], ["made", "lost"])
     assert cancelled
+
+
+async def test_a_tunnel_given_up_as_its_tls_is_ready_is_no_error_of_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with nothing_unseen(), serving() as port:
+        address = tunnels.ProxyAddress.of(f"https://127.0.0.1:{port}", client_tls())
+        each = tunnels.Tunnels(address, "token", "instance", Mock(connections=set()))
+        made = tunnels._Handshake.connection_made
+
+        def gives_up(handshake: Any, transport: asyncio.BaseTransport) -> None:
+            made(handshake, transport)
+            for dialling in each._dials:
+                dialling.cancel()
+
+        monkeypatch.setattr(tunnels._Handshake, "connection_made", gives_up)
+        each.keep_ready(1, None)
+        async with asyncio.timeout(WAIT_S):
+            while each._dials:
+                await asyncio.sleep(0.001)
 
 
 # Clients of the proxy
