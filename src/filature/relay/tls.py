@@ -13,6 +13,11 @@ RECORD_BYTES_MAX: Final = 16_384
 """Of what one record carries (RFC 8446, 5.1)."""
 FED_BYTES: Final = 32_768
 """At once to TLS, which keeps for as long as it lives as much memory as it once held."""
+OWN_BYTES_MAX: Final = 65_536
+"""Of TLS's own answers on one connection, to 2,000 wishes for new keys: a side that wants more, and reads none of them,
+would have all of them kept here."""
+_NOBODY: Final = asyncio.Protocol()
+"""Above a connection that is over."""
 
 _PLAIN_HTTP: Final = "HTTP_REQUEST"
 """OpenSSL's name for the beginning of an HTTP request where a handshake's should be."""
@@ -34,6 +39,7 @@ class TlsTransport:
         "_is_up",
         "_loop",
         "_outgoing",
+        "_own_bytes",
         "_paused",
         "_protocol",
         "_send",
@@ -71,6 +77,7 @@ class TlsTransport:
         self._closing = False
         self._paused = False
         self._ended = False  # the other side sends no more
+        self._own_bytes = 0  # that TLS sent by itself since the handshake
         self._shaken: asyncio.Future[None] = self._loop.create_future()
         self._shaken.add_done_callback(_seen)
 
@@ -116,8 +123,9 @@ class TlsTransport:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        protocol, self._protocol = self._protocol, _NOBODY  # no cycle: TLS's memory goes at once
         if self._is_up:
-            self._protocol.connection_lost(exc)
+            protocol.connection_lost(exc)
         elif not self._shaken.done():
             self._shaken.set_exception(exc or ConnectionResetError("closed in the TLS handshake"))
 
@@ -135,13 +143,14 @@ class TlsTransport:
         if self._closing or not data:
             return
         try:
-            written = self._encrypt(data)  # one record
-            self._send(self._outgoing.read())
-            if written < len(data):
-                view = memoryview(data)
-                while written < len(data):
-                    written += self._encrypt(view[written:])
-                    self._send(self._outgoing.read())
+            if len(data) <= RECORD_BYTES_MAX:
+                self._encrypt(data)
+                self._send(self._outgoing.read())
+                return
+            view, written = memoryview(data), 0
+            while written < len(data):
+                written += self._encrypt(view[written : written + FED_BYTES])
+                self._send(self._outgoing.read())
         except ssl.SSLError:
             self.abort()
 
@@ -171,8 +180,7 @@ class TlsTransport:
     def resume_reading(self) -> None:
         if self._paused and not self._closing:
             self._paused = False
-            self._transport.resume_reading()
-            self._loop.call_soon(self._deliver)  # what had come before the pause
+            self._loop.call_soon(self._read_on)
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
@@ -238,10 +246,22 @@ class TlsTransport:
                 return
             self._has_begun = False
             self._protocol.data_received(data)
+        if self._closing:
+            return
         if self._outgoing.pending:  # TLS has answered something itself
+            self._own_bytes += self._outgoing.pending
             self._flush()
-        if self._ended and not (self._paused or self._closing):
+            if self._own_bytes > OWN_BYTES_MAX:
+                self.abort()
+                return
+        if self._ended and not self._paused:
             self._end()
+
+    def _read_on(self) -> None:
+        """What had come before a pause is first: else each pause would leave more of it here."""
+        self._deliver()
+        if not (self._paused or self._closing):
+            self._transport.resume_reading()
 
     def _end(self) -> None:
         """The other side sends no more."""

@@ -135,6 +135,8 @@ class Tunnels:
             self._failed(str(error))
         else:
             self._failures = 0
+        finally:
+            handshake.done.cancel()  # nobody asks any more how it went
 
     def _failed(self, reason: str) -> None:
         """Of dials that were made together the first counts."""
