@@ -16,9 +16,9 @@ FED_BYTES: Final = 32_768
 OWN_BYTES_MAX: Final = 65_536
 """Of TLS's own answers on one connection, to 2,000 wishes for new keys: a side that wants more, and reads none of them,
 would have all of them kept here."""
+
 _NOBODY: Final = asyncio.Protocol()
 """Above a connection that is over."""
-
 _PLAIN_HTTP: Final = "HTTP_REQUEST"
 """OpenSSL's name for the beginning of an HTTP request where a handshake's should be."""
 
@@ -294,7 +294,7 @@ async def accept(
     protocol: asyncio.Protocol,
     accepted: socket.socket,
     context: ssl.SSLContext,
-    to_plain_http: bytes,
+    to_plain_http: bytes = b"",
 ) -> None:
     """As ``dial``, from the other end."""
     tls = TlsTransport(protocol, context, to_plain_http=to_plain_http)
