@@ -121,9 +121,8 @@ def cpu_rows(turns: Turns) -> list[Row]:
 
 def hop_rows(turns: Turns) -> list[Row]:
     """CPU time per unit of proxy and worker together, against the proxy with an engine of its own; both without TLS,
-    then both with it. Judged where both have the same rate."""
+    then both with it."""
     shape = turns.shape
-    target = HOP_TARGET if shape.paced_per_s else None
     rows = []
     for hop, alone in HOPS:
         ratio = turns.cpu_ratio(hop, alone)
@@ -134,12 +133,12 @@ def hop_rows(turns: Turns) -> list[Row]:
                 name=f"{hop}/{shape.name}",
                 figure=f"proxy and worker, CPU per {shape.unit}: {shape.title}"
                 + (", TLS on the tunnel and for clients" if with_tls else ""),
-                target=_limit(target),
+                target=_limit(HOP_TARGET),
                 measured=_ratio(ratio),
                 beside=f"{both:.1f} µs at {_rate(turns, hop):,.0f}/s, the proxy alone {theirs:.1f} µs at "
                 f"{_rate(turns, alone):,.0f}/s",
                 value=ratio.median,
-                limit=None if target is None else target.ratio_max,
+                limit=HOP_TARGET.ratio_max,
             )
         )
     return rows

@@ -119,8 +119,8 @@ HOP_SHAPES: Final = (
 HOPS: Final = (("hop", "filature"), ("hop-tls", "filature-tls"))
 """Relays with a worker, each beside the proxy alone that it is compared with."""
 HOP_TARGET: Final = Target(2.2)
-"""Proxy and worker together, against the proxy alone at the same rate. In a closed loop the proxy alone goes twice as
-fast, which makes its batches larger and each of its requests cheaper: that is measured, too, and not judged."""
+"""Proxy and worker together, against the proxy alone: streams at the same rate, requests at the same rate, and requests
+in a closed loop, in which the proxy alone goes twice as fast, with larger batches and so with cheaper requests."""
 
 LATENCY: Final = Shape(
     "latency",

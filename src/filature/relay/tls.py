@@ -4,6 +4,7 @@ A loop has a TLS of its own, which takes several times the CPU per record: docs/
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -97,9 +98,8 @@ class TlsTransport:
         # asyncio hands a stream protocol a stream transport
         self._transport = cast(asyncio.Transport, transport)
         self._send = self._transport.write
-        if self._session.server_side:
-            return
-        self._shake_hands()
+        if not self._session.server_side:
+            self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
         if not self._is_up:
@@ -159,10 +159,8 @@ class TlsTransport:
         if self._closing:
             return
         self._closing = True
-        try:
+        with contextlib.suppress(ssl.SSLError):  # the other side's end has not come yet
             self._session.unwrap()
-        except ssl.SSLError:
-            """As expected: the other side's end has not come yet."""
         self._flush()
         self._transport.close()
 

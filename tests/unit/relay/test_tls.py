@@ -73,8 +73,7 @@ async def test_a_record_comes_as_one() -> None:
 
 @pytest.mark.parametrize("end", ["none", "fin", "close_notify"])
 async def test_a_pause_holds_records_and_the_end_behind_them(end: str) -> None:
-    ends = Ends(server=True).shaken()
-    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends = Ends(server=True).shaken().pausing()
     wire = ends.peer.says(b"one", b"two", b"three")
     ends.receive(wire + (ends.peer.ends() if end == "close_notify" else b""))
     if end == "fin":
@@ -107,8 +106,7 @@ async def test_an_end_that_comes_in_a_pause_begun_by_the_last_record_is_told_aft
 
 async def test_no_more_is_read_before_what_had_come_is_taken() -> None:
     """Else each pause would leave more of it here, with a side that sends faster than it is read."""
-    ends = Ends(server=True).shaken()
-    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends = Ends(server=True).shaken().pausing()
     ends.receive(ends.peer.says(*(b"%d" % number for number in range(5))))
     for number in range(1, 5):
         assert ends.plain.calls == ["pause"] * number
@@ -122,8 +120,7 @@ async def test_no_more_is_read_before_what_had_come_is_taken() -> None:
 
 
 async def test_a_pause_that_follows_at_once_holds() -> None:
-    ends = Ends(server=True).shaken()
-    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends = Ends(server=True).shaken().pausing()
     ends.receive(ends.peer.says(b"one", b"two"))
     ends.tls.resume_reading()
     ends.tls.pause_reading()
@@ -228,8 +225,7 @@ async def test_an_abort_delivers_and_sends_no_more() -> None:
 
 
 async def test_who_waited_to_read_on_when_it_was_over_reads_nothing() -> None:
-    ends = Ends(server=True).shaken()
-    ends.heard.on_data = lambda _: ends.tls.pause_reading()
+    ends = Ends(server=True).shaken().pausing()
     ends.receive(ends.peer.says(b"one", b"two"))
     ends.tls.resume_reading()
     ends.tls.abort()

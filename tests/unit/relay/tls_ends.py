@@ -217,6 +217,11 @@ class Ends:
         self._told = 0
         return self
 
+    def pausing(self) -> Self:
+        """The protocol above stops reading at each piece that it is given."""
+        self.heard.on_data = lambda _: self.tls.pause_reading()
+        return self
+
 
 class Keys:
     """One side's keys of TLS 1.3 with AES-256-GCM (RFC 8446, 7), for records that Python's TLS does not make."""
